@@ -1,0 +1,29 @@
+"""The HTTP side of the application. ``uvicorn api:app`` serves it.
+
+``app`` is built with the settings of this process when a server first asks for it; ``create_app``
+builds one with others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from api.application import create_app
+
+    app: FastAPI
+
+__all__ = ["app", "create_app"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import or build a public name on first use; importing another part builds nothing."""
+    if name not in __all__:
+        message = f"module 'api' has no attribute {name!r}"
+        raise AttributeError(message)
+    from api.application import create_app  # noqa: PLC0415 # see above
+
+    globals()[name] = create_app() if name == "app" else create_app
+    return globals()[name]

@@ -1,0 +1,156 @@
+"""What the API answers with: tasks, attempts and actors as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import Request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from api import examples
+from postlude.dispatch.handle import TaskHandle
+from postlude.states import Reason, State
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        message = "a NUL character is in no name"
+        raise ValueError(message)
+    return text
+
+
+Text = Annotated[str, AfterValidator(_without_nul), Field(max_length=255)]
+"""A name that a client asks for; databases refuse NUL."""
+
+
+class Resource(BaseModel):
+    """Something that the API shows; read from the ledger's own views by attribute."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class TaskReference(Resource):
+    """A task that was added by the request that is being answered."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.REFERENCE]})
+
+    id: str
+    actor: str
+    state: State = Field(description="Always accepted: it is released once this response is out.")
+    url: str = Field(description="Where to follow it.")
+
+
+class Accepted(BaseModel):
+    """The answer to a request that goes on in the background."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.ACCEPTED]})
+
+    message: str
+    tasks: list[TaskReference] = Field(description="What was added, in order.")
+
+
+class AddedTask(TaskReference):
+    """A task that was added on request, with what was decided about it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.ADDED]})
+
+    queue: str
+    run_at: datetime | None = Field(description="Not before this instant; null: at once.")
+
+
+def task_url(request: Request, task_id: str) -> str:
+    """Return where a task is followed, as a path of this server."""
+    return f"{request.scope.get('root_path', '')}/v1/tasks/{task_id}"
+
+
+def reference(request: Request, handle: TaskHandle) -> TaskReference:
+    """Describe a task that the request has just added."""
+    return TaskReference(
+        id=handle.id, actor=handle.actor, state=State.ACCEPTED, url=task_url(request, handle.id)
+    )
+
+
+class TaskSummary(Resource):
+    """A task in a list."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.SUMMARY]})
+
+    id: str
+    actor: str
+    queue: str
+    state: State
+    reason: Reason | None = Field(description="Why it failed or was cancelled.")
+    priority: int = Field(description="Lower runs first.")
+    attempt_count: int = Field(description="Runs that have ended, one way or another.")
+    crashes: int = Field(description="Workers that died of it.")
+    created_at: datetime
+    run_at: datetime | None = Field(description="Not before this instant; null: at once.")
+    started_at: datetime | None
+    finished_at: datetime | None
+    url: str
+
+
+class Attempt(Resource):
+    """One run of a task."""
+
+    number: int
+    worker: str
+    started_at: datetime | None
+    finished_at: datetime | None
+    outcome: str
+    error_type: str | None
+    error_message: str | None
+    traceback: str | None
+
+
+class TaskDetail(TaskSummary):
+    """A task with everything that is known about it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.DETAIL]})
+
+    arguments: dict[str, Any]
+    options: dict[str, Any]
+    attempts: list[Attempt]
+    result: Any
+    progress: Any
+    correlation_id: str | None = Field(description="X-Request-ID of the request that added it.")
+    place: str = Field(description="Where it is and what it waits for, in words for people.")
+
+
+class Actor(Resource):
+    """An actor: what it is called with, and who runs it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.ACTOR]})
+
+    name: str
+    queue: str
+    schema_: dict[str, Any] = Field(
+        alias="schema", description="JSON Schema of its named arguments."
+    )
+    options: dict[str, Any]
+    workers: int = Field(description="Live workers that know it.")
+    loaded: bool = Field(description="Whether this process can add tasks for it.")
+    url: str
+
+
+class TaskPage(BaseModel):
+    """One page of tasks, newest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"items": [examples.SUMMARY], "next": "MTI4NA"}]}
+    )
+
+    items: list[TaskSummary]
+    next: str | None = Field(description="Cursor of the next page; null: this was the last one.")
+
+
+class ActorPage(BaseModel):
+    """All actors, by name: there is never a next page."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"items": [examples.ACTOR], "next": None}]}
+    )
+
+    items: list[Actor]
+    next: None = None

@@ -1,0 +1,189 @@
+"""The named arguments of one actor as a Pydantic schema: an object with exactly its parameters."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler, TypeAdapter
+from pydantic.errors import (
+    PydanticSchemaGenerationError,
+    PydanticUndefinedAnnotation,
+    PydanticUserError,
+)
+from pydantic_core import SchemaSerializer, SchemaValidator, core_schema
+
+from postlude.arguments import faults
+from postlude.arguments.hints import hint_of
+from postlude.arguments.travel import CannotTravel, Travel
+from postlude.errors import BadArguments
+
+_CONFIG = core_schema.CoreConfig(
+    allow_inf_nan=False,
+    ser_json_bytes="base64",
+    val_json_bytes="base64",
+    hide_input_in_errors=True,
+)
+_NOT_SCHEMAS = frozenset({"default", "expected", "metadata"})
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentsSchema:
+    """What a signature is compiled to; immutable, shared by all threads.
+
+    ``inexact``: parameters whose values may come back from JSON as something else; they are read
+    back before they are stored. ``unresolved``: annotations that name nothing at run time, by
+    parameter; those are untyped.
+    """
+
+    core: core_schema.CoreSchema
+    validator: SchemaValidator
+    serializer: SchemaSerializer
+    inexact: frozenset[str]
+    reader: SchemaValidator | None
+    by_alias: bool
+    unresolved: Mapping[str, str]
+
+    def dump(self, named: dict[str, Any]) -> bytes:
+        """Return validated arguments as JSON; raises ValueError or RecursionError."""
+        if not self.inexact:
+            return self.serializer.to_json(named)
+        # Values that contradict their types are found by reading back, so they need no warning.
+        return self.serializer.to_json(
+            named, by_alias=self.by_alias, round_trip=True, warnings="none"
+        )
+
+    def load(self, data: bytes | str) -> dict[str, Any]:
+        """Return typed arguments from JSON; fields by name or alias. Raises ValueError."""
+        named: dict[str, Any] = self.validator.validate_json(data, by_alias=True, by_name=True)
+        return named
+
+    def read_back(self, data: bytes) -> dict[str, Any]:
+        """Return only the inexact arguments from JSON that was just dumped; raises ValueError."""
+        if self.reader is None:
+            return {}
+        named: dict[str, Any] = self.reader.validate_json(data, by_alias=True, by_name=True)
+        return named
+
+
+def compile_schema(
+    signature: inspect.Signature, fn: Callable[..., Any], actor: str
+) -> ArgumentsSchema:
+    """Compile the schema for the parameters of ``fn``; takes milliseconds.
+
+    Raises BadArguments naming actor, parameter and type if one cannot travel as JSON.
+    """
+    named = _NamedArguments(signature, fn, actor)
+    core = TypeAdapter(Annotated[dict[str, Any], named]).core_schema
+    inexact = frozenset(named.inexact)
+    return ArgumentsSchema(
+        core=core,
+        validator=SchemaValidator(core, _CONFIG),
+        serializer=SchemaSerializer(core, _CONFIG),
+        inexact=inexact,
+        reader=SchemaValidator(_only(inexact, core), _CONFIG) if inexact else None,
+        by_alias=not _aliases_differ(core),
+        unresolved=named.unresolved,
+    )
+
+
+class _NamedArguments:
+    """Annotation that makes Pydantic generate the schema of all parameters together."""
+
+    def __init__(self, signature: inspect.Signature, fn: Callable[..., Any], actor: str) -> None:
+        self.inexact: set[str] = set()
+        self.unresolved: dict[str, str] = {}
+        self._signature = signature
+        self._fn = fn
+        self._actor = actor
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        fields = {
+            parameter.name: self._field(parameter, handler)
+            for parameter in self._signature.parameters.values()
+        }
+        return core_schema.typed_dict_schema(fields, extra_behavior="forbid", config=_CONFIG)
+
+    def _field(
+        self, parameter: inspect.Parameter, handler: GetCoreSchemaHandler
+    ) -> core_schema.TypedDictField:
+        hint, unresolved = hint_of(parameter, self._fn)
+        if unresolved is not None:
+            self.unresolved[parameter.name] = unresolved
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            return self._collecting(parameter, hint, handler)
+        schema = self._schema(parameter, hint, handler)
+        if parameter.default is None and schema["type"] != "nullable":
+            # "x: int = None" is the old spelling of "x: int | None = None".
+            schema = core_schema.nullable_schema(schema)
+        return core_schema.typed_dict_field(schema, required=parameter.default is parameter.empty)
+
+    def _collecting(
+        self, parameter: inspect.Parameter, hint: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.TypedDictField:
+        """Return the field for ``*args`` or ``**kwargs``."""
+        into: Any = list if parameter.kind is parameter.VAR_POSITIONAL else dict
+        if typing.get_origin(hint) is typing.Unpack:
+            # A tuple or TypedDict may demand members, so its absence is judged as if it were empty.
+            schema = self._schema(parameter, typing.get_args(hint)[0], handler)
+            schema = core_schema.with_default_schema(
+                schema, default_factory=into, validate_default=True
+            )
+        else:
+            whole = list[hint] if into is list else dict[str, hint]
+            schema = self._schema(parameter, whole, handler)
+        return core_schema.typed_dict_field(schema, required=False)
+
+    def _schema(
+        self, parameter: inspect.Parameter, hint: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        try:
+            travel = Travel()
+            schema = travel.rewrite(handler.generate_schema(hint))
+        except (CannotTravel, PydanticSchemaGenerationError):
+            reason = (
+                ", of which no value can travel as JSON; pass an id and look it up in the actor"
+            )
+        except (PydanticUserError, PydanticUndefinedAnnotation) as error:
+            reason = f": {error.message}".partition("\n")[0]
+        else:
+            if not travel.exact:
+                self.inexact.add(parameter.name)
+            return schema
+        raise self._refusal(parameter, hint, reason) from None
+
+    def _refusal(self, parameter: inspect.Parameter, hint: Any, reason: str) -> BadArguments:
+        name = inspect.formatannotation(hint)
+        words = f"is of type {faults.clean(name, 120)}{faults.clean(reason, 300)}"
+        sentence = f"has a parameter {faults.shown(parameter.name)} that {words}"
+        fault = faults.Fault((parameter.name,), f"The parameter {words}", sentence)
+        return faults.refusal(self._actor, [fault])
+
+
+def _only(names: Collection[str], schema: Any) -> Any:
+    """Return the schema of named arguments that looks at ``names`` and ignores all others."""
+    if schema["type"] == "definitions":
+        return {**schema, "schema": _only(names, schema["schema"])}
+    fields = {name: {**schema["fields"][name], "required": False} for name in names}
+    return {**schema, "fields": fields, "extra_behavior": "ignore"}
+
+
+def _aliases_differ(schema: Any) -> bool:
+    """Say whether some field is written under another alias than it is read under.
+
+    Such models are stored by field name, which is always read back.
+    """
+    if isinstance(schema, list | tuple):
+        return any(_aliases_differ(item) for item in schema)
+    if not isinstance(schema, dict):
+        return False
+    if schema.get("serialization_alias") != schema.get("validation_alias"):
+        return True
+    # A dict without a type is one of fields, any of which may be called "default".
+    skipped = _NOT_SCHEMAS if isinstance(schema.get("type"), str) else frozenset()
+    return any(_aliases_differ(value) for key, value in schema.items() if key not in skipped)

@@ -1,0 +1,140 @@
+"""The worker's desk: claims come in, outcomes go out, and nothing lies about for long.
+
+One a worker process, shared by the consumers of all queues whatever brings the tasks. It is told by
+the middleware when the worker boots and stops.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from postlude import process
+from postlude.broker.delivery import Delivery, message_of, refused
+from postlude.broker.intake import find_actor, signature
+from postlude.errors import LedgerError, PostludeError, UnknownActor
+from postlude.ledger.transitions.hand_back import hand_back
+from postlude.ledger.transitions.mark import mark_progress
+from postlude.ledger.transitions.outcome import Outcome, finish
+from postlude.states import Reason
+from postlude.worker.holdings import Holdings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from concurrent.futures import Future
+
+    from dramatiq import Broker
+
+    from postlude.ledger.task import Claimed
+    from postlude.process import Process
+    from postlude.worker.holdings import Held
+
+log = structlog.get_logger()
+
+DEFAULT_THREADS = 8
+
+
+class Desk:
+    """What one worker process holds, and the ways in which it settles it."""
+
+    def __init__(self, owner: Process, threads: int) -> None:
+        self.process = owner
+        self.incarnation = owner.incarnation.id
+        self.holdings = Holdings(threads)
+
+    def receive(self, broker: Broker, tasks: Iterable[Claimed]) -> list[Delivery]:
+        """Note claimed tasks and make them ready for their actors; what does not fit fails here."""
+        deliveries = []
+        for held in self.holdings.take(tasks):
+            try:
+                actor = find_actor(broker, held.task.actor)
+                args, kwargs = signature(actor).decode(held.task.arguments)
+                message = message_of(held.task, args, kwargs)
+            except UnknownActor as error:
+                self._refuse(held, error, Reason.UNKNOWN_ACTOR)
+            except PostludeError as error:
+                self._refuse(held, error, Reason.BAD_ARGUMENTS)
+            else:
+                deliveries.append(Delivery(message, held, self.holdings))
+        return deliveries
+
+    def settle(self, delivery: Delivery) -> None:
+        """Store what became of a task. Does not wait: the writer keeps it until it is stored."""
+        if self.holdings.settle(delivery.held):
+            self._store(delivery.held, delivery.outcome())
+
+    def give_back(self, held: Iterable[Held]) -> None:
+        """Queue tasks again that were not started, without counting an attempt."""
+        for item in held:
+            log.debug("task.handed_back", task_id=item.task.id)
+            stored = self._submit(partial(hand_back, task=item.task))
+            if stored:
+                stored.add_done_callback(partial(self._handed_back, item))
+
+    def note_progress(self, delivery: Delivery, progress: str) -> None:
+        """Store how far a running task is; does not wait."""
+        self._submit(partial(mark_progress, task=delivery.task, progress=progress))
+
+    def _refuse(self, held: Held, error: PostludeError, reason: Reason) -> None:
+        log.error("task.refused", task_id=held.task.id, actor=held.task.actor, error=str(error))
+        if self.holdings.settle(held):
+            self._store(held, refused(held.task, error, reason))
+
+    def _store(self, held: Held, outcome: Outcome) -> None:
+        stored = self._submit(
+            partial(finish, task=held.task, outcome=outcome, worker=self.incarnation)
+        )
+        if stored:
+            stored.add_done_callback(partial(self._stored, held, outcome))
+        else:
+            self.holdings.forget(held)
+
+    def _submit(self, write: partial[bool]) -> Future[bool] | None:
+        try:
+            return self.process.ledger.submit(write, patient=True)
+        except LedgerError as error:
+            log.warning("task.news_dropped", error=str(error), hint="this process is leaving")
+            return None
+
+    def _stored(self, held: Held, outcome: Outcome, stored: Future[bool]) -> None:
+        self.holdings.forget(held)
+        error = stored.exception()
+        if error:
+            log.error("task.outcome_not_stored", task_id=held.task.id, error=str(error))
+        elif not stored.result():
+            log.warning("task.late_news", task_id=held.task.id, outcome=outcome.word)
+
+    def _handed_back(self, held: Held, stored: Future[bool]) -> None:
+        self.holdings.forget(held)
+        if error := stored.exception():
+            log.error("task.not_handed_back", task_id=held.task.id, error=str(error))
+
+
+_lock = threading.Lock()
+_desk: Desk | None = None
+_threads = DEFAULT_THREADS
+
+
+def desk() -> Desk:
+    """Return this process's desk; a new one for a new life of the process."""
+    global _desk  # noqa: PLW0603 - there is one worker in a process
+    with _lock:
+        if _desk is None or _desk.process.ended:
+            _desk = Desk(process.current(), _threads)
+        return _desk
+
+
+def open_desk(threads: int) -> Desk:
+    """Make a desk for a worker that boots with so many threads."""
+    global _desk, _threads
+    with _lock:
+        _desk, _threads = None, threads
+    return desk()
+
+
+def current_desk() -> Desk | None:
+    """Return the desk if this process has one."""
+    return _desk

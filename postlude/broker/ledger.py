@@ -1,0 +1,137 @@
+"""The ledger as broker: workers claim queued tasks in batches, straight from its rows."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import structlog
+import uuid_utils
+from dramatiq import Consumer
+from dramatiq.errors import ConnectionClosed
+
+from postlude.broker.desk import desk
+from postlude.errors import LedgerError
+from postlude.ledger import clock
+from postlude.ledger.queries import ready
+from postlude.ledger.transitions.claim import claim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from dramatiq import Broker
+    from dramatiq.broker import MessageProxy
+
+    from postlude.broker.delivery import Delivery
+    from postlude.ledger.task import Claimed
+    from postlude.process import Process
+
+log = structlog.get_logger()
+
+
+class LedgerDelivery:
+    """Nothing to publish: a queued row is all there is, and the pulse tells the workers."""
+
+    def __init__(self, owner: Process) -> None:
+        self._process = owner
+
+    def consumer(self, broker: Broker, queue: str, prefetch: int, timeout: int) -> LedgerConsumer:
+        """Return a consumer of ``queue``. ``prefetch`` is not used: the pace decides (rule 14)."""
+        del prefetch
+        return LedgerConsumer(broker, queue, timeout)
+
+    def publish(self, tasks: Sequence[tuple[str, str, int]]) -> None:
+        """Do nothing: the commit that queued ``tasks`` wakes the workers."""
+
+    def close(self) -> None:
+        """Do nothing: the process closes its ledger."""
+
+
+class LedgerConsumer(Consumer):
+    """Hands out the tasks of one queue to the worker threads; one thread iterates over it.
+
+    A task is claimed, that is held by this worker in the ledger, before it is handed out. Other
+    workers, other queues of this worker and the reaper may act at the same time.
+    """
+
+    def __init__(self, broker: Broker, queue: str, timeout: int) -> None:
+        self._broker = broker
+        self._queue = queue
+        self._timeout_s = timeout / 1000
+        self._desk = desk()
+        self._news = self._desk.process.pulse.listen()
+        self._ready: deque[Delivery] = deque()
+
+    def __next__(self) -> MessageProxy | None:
+        """Return the next task, or None when there was none for the time-out.
+
+        Raises Dramatiq's ConnectionClosed when the ledger is away or this incarnation is over; the
+        worker then makes a new consumer.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        while not self._ready:
+            if self._desk.process.ended:
+                message = "this incarnation is over"
+                raise ConnectionClosed(message)
+            try:
+                self._ready.extend(self._desk.receive(self._broker, self._claim()))
+            except LedgerError as error:
+                raise ConnectionClosed(error) from error
+            left = deadline - time.monotonic()
+            if not self._ready and (left <= 0 or not self._wait(left)):
+                return None
+        return self._ready.popleft()
+
+    def ack(self, message: MessageProxy) -> None:
+        """Store the outcome that the middleware decided on; does not wait for the commit."""
+        self._desk.settle(cast("Delivery", message))
+
+    def nack(self, message: MessageProxy) -> None:
+        """Store the failure; a task that failed stays in the ledger until it is retried."""
+        self._desk.settle(cast("Delivery", message))
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Hand back what was not started; the worker calls this when it stops."""
+        del messages
+        self._desk.give_back(self._desk.holdings.take_back())
+
+    def close(self) -> None:
+        """Stop listening; what is still held is handed back by the desk."""
+        self._desk.process.pulse.forget(self._news)
+
+    def _wait(self, limit_s: float) -> bool:
+        """Wait for news from the ledger, or for room in this worker; False when neither came."""
+        holdings = self._desk.holdings
+        if holdings.budget():
+            return self._news.wait(limit_s)
+        return holdings.room.wait(limit_s)
+
+    def _claim(self) -> list[Claimed]:
+        self._news.clear()
+        holdings = self._desk.holdings
+        limit = holdings.budget()
+        if not limit:
+            return []
+        with self._desk.process.ledger.read() as connection:
+            if not ready.has_ready(connection, self._queue):
+                return []
+            suspect = ready.has_suspect(connection, self._queue)
+        if not suspect:
+            return self._take(limit, suspects=False)
+        return self._take(1, suspects=True) if holdings.idle else []
+
+    def _take(self, limit: int, *, suspects: bool) -> list[Claimed]:
+        return self._desk.process.ledger.write(
+            partial(
+                claim,
+                queue=self._queue,
+                actors=self._broker.get_declared_actors(),
+                owner=self._desk.incarnation,
+                token=str(uuid_utils.uuid7()),
+                now=clock.now(),
+                limit=limit,
+                suspects=suspects,
+            )
+        )

@@ -1,0 +1,75 @@
+"""Moves tasks that are due to the broker: scheduled → queued, then published where that is needed.
+
+A thread in every worker and scheduler; each due task is promoted by one of them. It sleeps until the
+ledger has news or the next task is due.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from postlude.broker.registry import delivery
+from postlude.errors import LedgerError
+from postlude.ledger import clock
+from postlude.ledger.queries.ready import next_due
+from postlude.ledger.transitions.promote import promote
+
+if TYPE_CHECKING:
+    from postlude.process import Process
+
+log = structlog.get_logger()
+
+BATCH = 500
+LONGEST_SLEEP_S = 1.0
+"""However quiet it is, look this often: the clock may have been set."""
+AFTER_ERROR_S = 0.5
+
+
+class Relay:
+    """The relay of one process."""
+
+    def __init__(self, owner: Process) -> None:
+        self._process = owner
+        self._news = owner.pulse.listen()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="relay", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the batch at hand."""
+        self._stop.set()
+        self._news.set()
+        self._thread.join(5)
+        self._process.pulse.forget(self._news)
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            try:
+                pause = self._pass()
+            except LedgerError as error:
+                log.warning("relay.failed", error=str(error))
+                pause = AFTER_ERROR_S
+                self._stop.wait(pause)
+                continue
+            except Exception:
+                log.exception("relay.failed")
+                self._stop.wait(AFTER_ERROR_S)
+                continue
+            self._news.wait(pause)
+
+    def _pass(self) -> float:
+        """Promote what is due; returns for how long to sleep if there is no news."""
+        self._news.clear()
+        with self._process.ledger.read() as connection:
+            due = next_due(connection)
+        now = clock.now()
+        if due is None or due > now:
+            left = LONGEST_SLEEP_S if due is None else (due - now).total_seconds()
+            return min(LONGEST_SLEEP_S, left)
+        moved = self._process.ledger.write(partial(promote, now=now, limit=BATCH))
+        delivery().publish(moved)
+        return 0

@@ -1,0 +1,128 @@
+"""Every error that Postlude raises on purpose, and the stable codes that HTTP problems carry.
+
+A code, once released, keeps its meaning; the words beside it may change. ``docs/problems.md`` lists
+them all, and a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PostludeError(Exception):
+    """Base of all; its text says what failed, which one, and what to do about it."""
+
+    code: ClassVar[str] = "internal-error"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Something went wrong inside the server"
+
+
+class SettingsError(PostludeError):
+    """A setting makes no sense; raised before a process takes any work."""
+
+    code = "bad-setting"
+    title = "A setting makes no sense"
+
+
+class LedgerError(PostludeError):
+    """The ledger could not do what it was asked for."""
+
+    code = "ledger-unavailable"
+    status = 503
+    title = "The ledger is unavailable; nothing was accepted"
+
+
+class LedgerBusy(LedgerError):
+    """The writer's queue is full, or a write waited past its deadline before it began. Nothing was stored."""
+
+    code = "ledger-busy"
+    title = "The ledger is busy; nothing was accepted"
+
+
+class AcceptUnknown(LedgerError):
+    """The deadline passed while a write was under way: it may or may not have been stored."""
+
+    code = "accept-unknown"
+    title = (
+        "It is not known whether the tasks were accepted; ask for them by id before sending again"
+    )
+
+    def __init__(self, message: str, ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.ids = ids
+
+
+class LedgerTooOld(LedgerError):
+    """The schema in the database is older than this code needs: run ``postlude migrate``."""
+
+    code = "ledger-too-old"
+    title = "The ledger's schema is older than this version needs"
+
+
+class LedgerTooNew(LedgerError):
+    """The schema in the database says that this code is too old to work with it."""
+
+    code = "ledger-too-new"
+    title = "The ledger's schema is newer than this version can work with"
+
+
+class UnsafeSQLite(LedgerError):
+    """The SQLite library at hand can corrupt a WAL database under our load (fixed in 3.51.3)."""
+
+    code = "unsafe-sqlite"
+    title = "This SQLite library can corrupt the ledger"
+
+
+class BadArguments(PostludeError, TypeError):
+    """Arguments do not fit the actor's signature; nothing was stored.
+
+    A ``TypeError`` too, because that is what calling the actor with them would raise. ``errors`` lists
+    one entry per fault: ``{"pointer": "/email", "detail": "…"}``.
+    """
+
+    code = "bad-arguments"
+    status = 422
+    title = "The arguments do not fit the actor"
+
+    def __init__(self, message: str, errors: tuple[dict[str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.errors = errors
+
+
+class BadOptions(PostludeError, ValueError):
+    """A task option is unknown or makes no sense; nothing was stored."""
+
+    code = "bad-options"
+    status = 422
+    title = "A task option makes no sense"
+
+
+class UnknownActor(PostludeError, LookupError):
+    """No actor of that name is known to this process or to any live worker."""
+
+    code = "unknown-actor"
+    status = 404
+    title = "There is no such actor"
+
+
+class UnknownTask(PostludeError, LookupError):
+    """No task has this id."""
+
+    code = "unknown-task"
+    status = 404
+    title = "There is no such task"
+
+
+class TaskExpired(PostludeError, LookupError):
+    """The task finished and its retention is over; it has been deleted."""
+
+    code = "task-expired"
+    status = 410
+    title = "The task is finished and no longer retained"
+
+
+class NotInstalled(PostludeError, RuntimeError):
+    """``BackgroundTasks`` was used in an app without ``postlude.install(app)``, or outside HTTP."""
+
+    code = "not-installed"
+    title = "postlude.install(app) is missing"

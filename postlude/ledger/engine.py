@@ -1,0 +1,133 @@
+"""Connections to the ledger: one SQLAlchemy engine a process, bare connections for the writers."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from postlude.errors import LedgerError
+from postlude.ledger import sqlite
+from postlude.ledger.statement import Tx, dialect_named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection, Engine
+
+    from postlude.settings import Settings
+
+
+def build_engine(settings: Settings) -> Engine:
+    """Return an engine for ``settings.ledger_url``; connects to nothing yet.
+
+    Raises UnsafeSQLite, or LedgerError for a database that is not supported or a folder that cannot
+    be made.
+    """
+    url = make_url(settings.ledger_url)
+    if url.get_backend_name() != "sqlite":
+        message = (
+            f"POSTLUDE_DATABASE_URL names {url.get_backend_name()}, which this version does not "
+            "support yet; leave it unset for SQLite"
+        )
+        raise LedgerError(message)
+    module = sqlite.library(allow_unsafe=settings.allow_unsafe_sqlite)
+    _make_folder(settings.data_dir)
+    engine = create_engine(
+        url, module=module, connect_args={"check_same_thread": False}, pool_size=5, max_overflow=40
+    )
+    event.listen(engine, "connect", lambda connection, _record: sqlite.prepare(connection))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return engine
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = (
+            f"POSTLUDE_DATA_DIR {folder} cannot be made: {error.strerror or error}; "
+            "choose a folder that this user may write"
+        )
+        raise LedgerError(message) from error
+
+
+class BareConnection:
+    """A driver connection of one thread's own, outside the pool, with transactions by hand.
+
+    :meth:`transaction` and :meth:`data_version` turn the driver's errors into LedgerError; the
+    single steps leave them as they are, for the writer, which has to tell them apart.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        driver: Any = engine.dialect.dbapi
+        self.errors: type[Exception] = driver.Error
+        self.data_errors: tuple[type[Exception], ...] = (
+            driver.IntegrityError,
+            driver.DataError,
+            driver.ProgrammingError,
+            driver.InterfaceError,
+        )
+        self._pooled = engine.raw_connection()
+        connection: Any = self._pooled.driver_connection
+        self._pooled.detach()
+        self._connection = connection
+        self._cursor = connection.cursor()
+        self._dialect = dialect_named(engine.dialect.name)
+
+    def begin(self) -> Tx:
+        """Take the write lock (waiting for it up to the busy timeout) and open a transaction."""
+        self._cursor.execute("BEGIN IMMEDIATE")
+        return Tx(self._cursor, self._dialect)
+
+    def commit(self) -> None:
+        """Commit durably: when this returns, the transaction is on the disk."""
+        self._cursor.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo what is open; does nothing when nothing is."""
+        if self._connection.in_transaction:
+            self._cursor.execute("ROLLBACK")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Tx]:
+        """Run a block in one transaction: committed at its end, undone when it raises."""
+        try:
+            tx = self.begin()
+            try:
+                yield tx
+                self.commit()
+            except BaseException:
+                self.rollback()
+                raise
+        except self.errors as error:
+            message = f"the ledger could not be written: {error}"
+            raise LedgerError(message) from error
+
+    def data_version(self) -> int:
+        """Return a number that changes when another connection has committed (2.5 µs)."""
+        try:
+            self._cursor.execute("PRAGMA data_version")
+        except self.errors as error:
+            message = f"the ledger could not be read: {error}"
+            raise LedgerError(message) from error
+        return int(self._cursor.fetchone()[0])
+
+    def close(self) -> None:
+        """Close it; what was not committed is undone."""
+        self._pooled.close()
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Lend a pooled connection for queries; a database that does not answer is a LedgerError."""
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except DBAPIError as error:
+        message = f"the ledger could not be read: {error.orig}"
+        raise LedgerError(message) from error

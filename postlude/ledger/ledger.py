@@ -1,0 +1,87 @@
+"""An open ledger: one a process. Writes go through its writer thread and are group-committed."""
+
+from __future__ import annotations
+
+from concurrent.futures import TimeoutError as Late
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from postlude.errors import AcceptUnknown, LedgerBusy, LedgerError
+from postlude.ledger.compatible import check
+from postlude.ledger.engine import BareConnection, build_engine, reading
+from postlude.ledger.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+    from contextlib import AbstractContextManager
+    from datetime import timedelta
+
+    from sqlalchemy import Connection
+
+    from postlude.ledger.statement import Tx
+    from postlude.settings import Settings
+
+T = TypeVar("T")
+
+
+class Ledger:
+    """An open ledger: raises LedgerTooOld or LedgerTooNew when its tables do not fit this code.
+
+    ``polite`` writers pause after each commit, so that the API's light writes get their turn beside
+    a worker that runs flat out.
+    """
+
+    def __init__(self, settings: Settings, *, polite: bool = False) -> None:
+        self._engine = build_engine(settings)
+        self._timeout = settings.write_timeout
+        check(self._engine)
+        self._writer = Writer(self._engine, capacity=settings.write_queue, polite=polite)
+
+    def submit(self, write: Callable[[Tx], T], *, patient: bool = False) -> Future[T]:
+        """Run ``write`` in the next transaction; the future resolves after its commit.
+
+        Never blocks; LedgerBusy when too much waits. ``write`` must be replayable. ``patient``: it
+        reports something that has happened, so it is never refused and waits out any outage.
+        """
+        return self._writer.submit(write, patient=patient)
+
+    def write(self, write: Callable[[Tx], T], *, timeout: timedelta | None = None) -> T:
+        """Submit and wait.
+
+        Past ``timeout`` (default: the setting ``write_timeout``) raises LedgerBusy when the write had
+        not begun and so never will, AcceptUnknown when it may have been stored.
+        """
+        future = self.submit(write)
+        limit = (timeout or self._timeout).total_seconds()
+        try:
+            return future.result(limit)
+        except Late:
+            if future.cancel():
+                message = (
+                    f"the ledger did not get to this write within {limit:g} s; nothing was stored"
+                )
+                raise LedgerBusy(message) from None
+            message = f"the ledger did not confirm this write within {limit:g} s; it may be stored"
+            raise AcceptUnknown(message) from None
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """Lend a connection for queries; LedgerError when the database does not answer."""
+        return reading(self._engine)
+
+    def connect(self) -> BareConnection:
+        """Return a connection of the caller's own, for a thread that must not wait for the writer.
+
+        Raises LedgerError when the database cannot be opened.
+        """
+        try:
+            return BareConnection(self._engine)
+        except DBAPIError as error:
+            message = f"the ledger could not be opened: {error.orig}"
+            raise LedgerError(message) from error
+
+    def close(self) -> None:
+        """Write what is waiting, then close every connection."""
+        self._writer.close()
+        self._engine.dispose()

@@ -1,0 +1,65 @@
+"""Reading which processes live, and which have fallen silent."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from postlude.ledger.clock import from_micros
+from postlude.ledger.schema import incarnations
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from sqlalchemy import Connection, Row
+
+
+@dataclass(frozen=True, slots=True)
+class IncarnationView:
+    """One life of one process."""
+
+    id: str
+    kind: str
+    host: str
+    pid: int
+    version: str
+    queues: tuple[str, ...]
+    heartbeat: int
+    started_at: datetime
+    beat_at: datetime
+
+
+def alive(connection: Connection) -> list[IncarnationView]:
+    """Return the incarnations that have neither left nor been declared dead, oldest first."""
+    query = (
+        select(incarnations)
+        .where(incarnations.c.ended_at.is_(None))
+        .order_by(incarnations.c.started_at)
+    )
+    return [_view(row) for row in connection.execute(query)]
+
+
+def silent_pids(
+    connection: Connection, *, host: str, now: datetime, lease: timedelta
+) -> frozenset[int]:
+    """Return the pids on ``host`` whose incarnation counts as alive but has not beaten for ``lease``."""
+    return frozenset(
+        view.pid for view in alive(connection) if view.host == host and now - view.beat_at > lease
+    )
+
+
+def _view(row: Row[Any]) -> IncarnationView:
+    return IncarnationView(
+        id=row.id,
+        kind=row.kind,
+        host=row.host,
+        pid=row.pid,
+        version=row.version,
+        queues=tuple(json.loads(row.queues)),
+        heartbeat=row.heartbeat,
+        started_at=from_micros(row.started_at),
+        beat_at=from_micros(row.beat_at),
+    )

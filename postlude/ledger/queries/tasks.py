@@ -1,0 +1,196 @@
+"""Reading tasks: one by id, pages of them, how many there are."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+
+from postlude.ledger.clock import from_micros
+from postlude.ledger.schema import attempts as attempts_table
+from postlude.ledger.schema import tasks, ticks
+from postlude.states import Reason, State
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+    from postlude.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task as people and programs see it. ``holder`` is the incarnation that has it in hand."""
+
+    seq: int
+    id: str
+    actor: str
+    queue: str
+    state: State
+    reason: Reason | None
+    arguments: dict[str, Any]
+    options: dict[str, Any]
+    priority: int
+    attempts: int
+    retries: int
+    crashes: int
+    result: Any
+    progress: Any
+    holder: str | None
+    correlation_id: str | None
+    created_at: datetime
+    run_at: datetime | None
+    claimed_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """One run of a task. ``outcome``: succeeded, retried, failed, skipped, interrupted, worker-died."""
+
+    number: int
+    worker: str
+    claimed_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    outcome: str
+    error_type: str | None
+    error_message: str | None
+    traceback: str | None
+
+
+def get(connection: Connection, task_id: str) -> TaskView | None:
+    """Return the task with this id, None if there is none (any more)."""
+    row = connection.execute(select(tasks).where(tasks.c.id == task_id)).one_or_none()
+    return _task(row) if row else None
+
+
+def attempts(connection: Connection, task_id: str) -> list[AttemptView]:
+    """Return the attempts of a task, first one first."""
+    query = (
+        select(attempts_table)
+        .join(tasks, tasks.c.seq == attempts_table.c.task)
+        .where(tasks.c.id == task_id)
+        .order_by(attempts_table.c.number)
+    )
+    return [_attempt(row) for row in connection.execute(query)]
+
+
+def page(
+    connection: Connection,
+    *,
+    state: State | None = None,
+    actor: str | None = None,
+    queue: str | None = None,
+    limit: int = 50,
+    before: int | None = None,
+) -> tuple[list[TaskView], int | None]:
+    """Return up to ``limit`` tasks, newest first, and the ``before`` of the next page, if any."""
+    query = select(tasks).order_by(tasks.c.seq.desc()).limit(limit + 1)
+    for column, wanted in ((tasks.c.state, state), (tasks.c.actor, actor), (tasks.c.queue, queue)):
+        if wanted is not None:
+            query = query.where(column == str(wanted))
+    if before is not None:
+        query = query.where(tasks.c.seq < before)
+    views = [_task(row) for row in connection.execute(query)]
+    more = len(views) > limit
+    views = views[:limit]
+    return views, views[-1].seq if more else None
+
+
+def counts(connection: Connection) -> dict[State, int]:
+    """Return how many tasks are in each state; reads the whole index of states."""
+    query = select(tasks.c.state, func.count()).group_by(tasks.c.state)
+    found = {State(state): int(count) for state, count in connection.execute(query)}
+    return {state: found.get(state, 0) for state in State}
+
+
+def unfinished(connection: Connection, queue: str) -> bool:
+    """Say whether ``queue`` has a task that is queued, scheduled or running."""
+    open_states = [State.QUEUED.value, State.SCHEDULED.value, State.RUNNING.value]
+    query = select(tasks.c.seq).where(tasks.c.queue == queue, tasks.c.state.in_(open_states))
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def accepted_by(connection: Connection, owner: str) -> list[str]:
+    """Return the ids of the tasks that the incarnation ``owner`` has promised and not released."""
+    return _owned(connection, owner, State.ACCEPTED)
+
+
+def held_by(connection: Connection, owner: str) -> list[str]:
+    """Return the ids of the tasks that the incarnation ``owner`` holds, as the ledger sees it."""
+    return _owned(connection, owner, State.RUNNING)
+
+
+def _owned(connection: Connection, owner: str, state: State) -> list[str]:
+    query = select(tasks.c.id).where(tasks.c.owner == owner, tasks.c.state == state.value)
+    return list(connection.execute(query).scalars())
+
+
+def was_deleted(connection: Connection, task_id: str, settings: Settings, now: datetime) -> bool:
+    """Say whether an id that is not in the ledger was once, and went when its retention was over.
+
+    An id that we made carries its time (UUIDv7), a tick's is on record. One that is older than the
+    shortest retention may have been deleted; a younger one never existed.
+    """
+    try:
+        parsed = uuid.UUID(task_id)
+    except ValueError:
+        return False
+    if str(parsed) != task_id:
+        return False
+    if parsed.version == 7:  # noqa: PLR2004 - UUIDv7, RFC 9562: 48 bits of milliseconds first
+        born = datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC)
+        kept = (settings.keep_succeeded, settings.keep_cancelled, settings.keep_failed)
+        spans = [span for span in kept if isinstance(span, timedelta)]
+        return bool(spans) and born < now - min(spans)
+    query = select(ticks.c.task).where(ticks.c.task == task_id).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def _task(row: Row[Any]) -> TaskView:
+    return TaskView(
+        seq=row.seq,
+        id=row.id,
+        actor=row.actor,
+        queue=row.queue,
+        state=State(row.state),
+        reason=Reason(row.reason) if row.reason else None,
+        arguments=json.loads(row.arguments),
+        options=json.loads(row.options),
+        priority=row.priority,
+        attempts=row.attempts,
+        retries=row.retries,
+        crashes=row.crashes,
+        result=_document(row.result),
+        progress=_document(row.progress),
+        holder=row.owner if row.state == State.RUNNING else None,
+        correlation_id=row.correlation_id,
+        created_at=from_micros(row.created_at),
+        run_at=from_micros(row.run_at),
+        claimed_at=from_micros(row.claimed_at),
+        started_at=from_micros(row.started_at),
+        finished_at=from_micros(row.finished_at),
+    )
+
+
+def _attempt(row: Row[Any]) -> AttemptView:
+    return AttemptView(
+        number=row.number,
+        worker=row.worker,
+        claimed_at=from_micros(row.claimed_at),
+        started_at=from_micros(row.started_at),
+        finished_at=from_micros(row.finished_at),
+        outcome=row.outcome,
+        error_type=row.error_type,
+        error_message=row.error_message,
+        traceback=row.traceback,
+    )
+
+
+def _document(text: str | None) -> Any:
+    return None if text is None else json.loads(text)

@@ -1,0 +1,92 @@
+"""Taking back what a dead incarnation held or owed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from postlude.ledger.clock import to_micros
+from postlude.ledger.statement import Statement
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from postlude.ledger.statement import Tx
+
+DEADLY = 3
+"""Deaths that only one task can have caused before it is quarantined as ``crash-loop``."""
+
+_END = Statement(
+    text("""
+    UPDATE postlude_incarnations SET ended_at = :now, "end" = :end
+    WHERE id = :id AND ended_at IS NULL""")
+)
+_RECORD = Statement(
+    text("""
+    INSERT INTO postlude_attempts (
+        task, number, worker, claimed_at, started_at, finished_at, outcome, error_type, error_message)
+    SELECT seq, attempts + 1, owner, claimed_at, started_at, :now, 'worker-died',
+        'WorkerDied', 'the worker process died while it held this task'
+    FROM postlude_tasks WHERE owner = :id AND state = 'running'
+    ON CONFLICT (task, number) DO NOTHING""")
+)
+_QUARANTINE = Statement(
+    text("""
+    UPDATE postlude_tasks
+    SET state = 'failed', reason = 'crash-loop', crashes = crashes + 1, attempts = attempts + 1,
+        token = NULL, owner = NULL, finished_at = :now
+    WHERE owner = :id AND state = 'running' AND suspect = 1 AND crashes + 1 >= :deadly AND :proven = 1""")
+)
+_TAKE_BACK = Statement(
+    text("""
+    UPDATE postlude_tasks
+    SET state = 'queued', generation = generation + 1, token = NULL, owner = NULL,
+        claimed_at = NULL, started_at = NULL, attempts = attempts + 1,
+        crashes = crashes + suspect * :proven,
+        suspect = CASE WHEN :proven = 1 THEN 1 ELSE suspect END
+    WHERE owner = :id AND state = 'running'""")
+)
+_RELEASE = Statement(
+    text("""
+    UPDATE postlude_tasks
+    SET state = CASE WHEN run_at IS NULL OR run_at <= :now THEN 'queued' ELSE 'scheduled' END,
+        generation = generation + 1, owner = NULL
+    WHERE owner = :id AND state = 'accepted'""")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Buried:
+    """What the dead left behind: how many tasks were taken back, quarantined, released."""
+
+    taken_back: int
+    quarantined: int
+    released: int
+
+
+def bury(tx: Tx, incarnation: str, *, now: datetime, proven: bool) -> Buried | None:
+    """Declare ``incarnation`` dead for good and take back all that it had.
+
+    ``proven``: the kernel says that the process is gone, so one of the tasks in its hands may have
+    killed it; they become suspects, which run alone. A task that was alone already is the culprit;
+    its third time it is quarantined. Mere silence accuses nobody. None when it had ended already;
+    of any number of reapers one gets the answer.
+    """
+    at = to_micros(now)
+    if not tx.run(_END, id=incarnation, now=at, end="died" if proven else "silent"):
+        return None
+    tx.run(_RECORD, id=incarnation, now=at)
+    quarantined = tx.run(_QUARANTINE, id=incarnation, now=at, deadly=DEADLY, proven=int(proven))
+    taken_back = tx.run(_TAKE_BACK, id=incarnation, proven=int(proven))
+    released = tx.run(_RELEASE, id=incarnation, now=at)
+    return Buried(taken_back=taken_back, quarantined=quarantined, released=released)
+
+
+def leave(tx: Tx, incarnation: str, *, now: datetime) -> bool:
+    """Record that ``incarnation`` stopped on purpose, having handed back what it held."""
+    at = to_micros(now)
+    tx.run(_TAKE_BACK, id=incarnation, proven=0)
+    tx.run(_RELEASE, id=incarnation, now=at)
+    return bool(tx.run(_END, id=incarnation, now=at, end="left"))

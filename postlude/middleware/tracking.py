@@ -1,0 +1,63 @@
+"""Follows a task from its start to its outcome, and fails closed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from dramatiq.middleware import Shutdown, SkipMessage
+
+from postlude.middleware.base import TaskMiddleware
+from postlude.states import Reason
+
+if TYPE_CHECKING:
+    from dramatiq import Broker
+
+    from postlude.broker.delivery import Delivery
+
+log = structlog.get_logger()
+
+
+class HandedBack(SkipMessage):
+    """The task was given back to the queue before this thread got to it."""
+
+
+class Tracking(TaskMiddleware):
+    """Starts an attempt if the task is still ours; notes how it ended when all hooks have run."""
+
+    def started(self, broker: Broker, task: Delivery) -> None:
+        """Start the attempt. Raises HandedBack when the task is no longer in this worker's hands."""
+        del broker
+        if not task.begin():
+            raise HandedBack(task.message_id)
+        structlog.contextvars.bind_contextvars(
+            task_id=task.message_id, actor=task.actor_name, attempt=task.task.attempt
+        )
+        log.debug("task.started")
+
+    def ended(
+        self, broker: Broker, task: Delivery, result: Any, error: BaseException | None
+    ) -> None:
+        """Note the outcome; a failure that nobody has decided on is final, not lost."""
+        del broker, result
+        if error is not None:
+            task.note_failure(error)
+            if isinstance(error, Shutdown):
+                task.interrupted()
+            elif task.word is None:
+                task.give_up(Reason.RETRIES_EXHAUSTED)
+        elif not task.failed and task.word is None:
+            task.succeed()
+        self._log(task)
+
+    def skipped(self, broker: Broker, task: Delivery) -> None:
+        """Note a skipped task: done, unless the middleware that skipped it has failed it."""
+        del broker
+        if not task.failed:
+            task.skip()
+        self._log(task)
+
+    def _log(self, task: Delivery) -> None:
+        say = log.warning if task.word == "failed" else log.debug
+        say("task.finished", outcome=task.word, reason=task.reason)
+        structlog.contextvars.unbind_contextvars("task_id", "actor", "attempt")

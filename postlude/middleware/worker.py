@@ -1,0 +1,38 @@
+"""The life of a worker process: it opens the ledger, tells what it can run, and leaves in order."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from dramatiq.middleware import Middleware, MiddlewareError
+
+from postlude.errors import PostludeError
+
+if TYPE_CHECKING:
+    from dramatiq import Broker, Worker
+
+
+class CannotWork(MiddlewareError):
+    """Says that this process cannot work: the ledger does not open, or an actor cannot be called by JSON."""
+
+
+class WorkerLife(Middleware):
+    """Connects Dramatiq's worker to the process that it lives in."""
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """Open everything before the first consumer starts. Raises CannotWork, which ends the process."""
+        try:
+            import_module("postlude.worker.service").start(broker, worker)
+        except PostludeError as error:
+            raise CannotWork(str(error)) from error
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """First thing: claim nothing any more, hand back what was not started."""
+        del broker, worker
+        import_module("postlude.worker.service").drain()
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Last thing: leave the ledger."""
+        del broker, worker
+        import_module("postlude.worker.service").stop()

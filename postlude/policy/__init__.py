@@ -1,0 +1,1 @@
+"""Decisions without effects: time and chance come in as arguments, a verdict goes out."""

@@ -1,0 +1,21 @@
+"""When a child that died is started again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+FIRST = timedelta(seconds=0.5)
+LONGEST = timedelta(seconds=30)
+HEALTHY = timedelta(seconds=60)
+"""A child that lived this long is forgiven its earlier deaths."""
+
+
+def deaths_in_a_row(before: int, lived: timedelta) -> int:
+    """Return how many deaths count after one more; the child lived for ``lived`` this time."""
+    return 1 if lived >= HEALTHY else before + 1
+
+
+def delay(deaths: int) -> timedelta:
+    """Return how long to wait after the ``deaths``-th death in a row: 0.5 s, 1 s, 2 s … 30 s."""
+    doublings = min(max(deaths - 1, 0), 10)
+    return min(FIRST * (1 << doublings), LONGEST)

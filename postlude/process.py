@@ -1,0 +1,130 @@
+"""Everything that a process has one of: settings, ledger, incarnation, pulse.
+
+Made on first use, never at import; made anew in a forked child, which must not touch its parent's
+connections or threads, and after somebody declared this incarnation dead.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import structlog
+
+from postlude.ledger.ledger import Ledger
+from postlude.settings import settings as read_settings
+from postlude.worker.incarnation import Incarnation
+from postlude.worker.pulse import Pulse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from postlude.settings import Settings
+
+log = structlog.get_logger()
+
+
+class Process:
+    """One open ledger and, once asked for, a life on record. All methods may be called by any thread.
+
+    ``kind`` is api, worker, scheduler or script; a script that only sends has no incarnation.
+    """
+
+    def __init__(self, settings: Settings, kind: str, queues: Iterable[str] = ()) -> None:
+        self.settings = settings
+        self.kind = kind
+        self.pid = os.getpid()
+        self.ledger = Ledger(settings, polite=kind == "worker")
+        self.pulse = Pulse(self.ledger)
+        self._queues = tuple(queues)
+        self._incarnation: Incarnation | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """Return this life on record, which begins when it is asked for."""
+        with self._lock:
+            if self._incarnation is None:
+                self._incarnation = self._appear()
+            return self._incarnation
+
+    @property
+    def ended(self) -> bool:
+        """Say whether this life is over: whoever holds on to it must get the current one."""
+        return _current is not self
+
+    def close(self) -> None:
+        """Leave: hand back what is held, store what is waiting, close every connection."""
+        _forget(self)
+        self.pulse.close()
+        if self._incarnation:
+            self._incarnation.leave()
+        self.ledger.close()
+
+    def _appear(self) -> Incarnation:
+        from postlude import __version__  # noqa: PLC0415 - the package imports this module
+
+        life = Incarnation(
+            self.ledger,
+            kind=self.kind,
+            queues=self._queues,
+            version=__version__,
+            folder=self.settings.data_dir / "run",
+        )
+        life.start(self.settings.heartbeat, on_death=lambda: _forget(self))
+        return life
+
+
+_lock = threading.RLock()
+_current: Process | None = None
+_kind = "script"
+_queues: tuple[str, ...] = ()
+
+
+def current() -> Process:
+    """Return this process's one, opening the ledger on first use.
+
+    Raises LedgerError (LedgerTooOld: run ``postlude migrate``) or SettingsError.
+    """
+    global _current  # noqa: PLW0603 - this is the one place for what a process has one of
+    found = _current
+    if found is not None and found.pid == os.getpid():
+        return found
+    with _lock:
+        if _current is None or _current.pid != os.getpid():
+            _current = Process(read_settings(), _kind, _queues)
+        return _current
+
+
+def open_as(kind: str, queues: Iterable[str] = ()) -> Process:
+    """Say what this process is, before or after its first use of the ledger, and open it."""
+    global _kind, _queues
+    with _lock:
+        found = _current
+        if found is not None and found.pid == os.getpid() and found.kind != kind:
+            found.close()
+        _kind, _queues = kind, tuple(queues)
+        return current()
+
+
+def close() -> None:
+    """Close what is open; the next use opens it again."""
+    found = _current
+    if found is not None and found.pid == os.getpid():
+        found.close()
+
+
+def _forget(process: Process) -> None:
+    global _current  # noqa: PLW0603 - see current
+    with _lock:
+        if _current is process:
+            _current = None
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603 - a thread of the parent may have held it
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

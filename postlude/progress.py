@@ -1,0 +1,34 @@
+"""Telling how far a task is, from inside its actor."""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from typing import Any
+
+from dramatiq.middleware import CurrentMessage
+
+from postlude.arguments.results import encode_result
+
+LEAST_S = 0.2
+"""Progress is stored at most this often; what is reported between is superseded by the next."""
+LIMIT = 16 * 1024
+
+
+def set_progress(progress: Any) -> None:
+    """Report the progress of the task that this thread runs: any JSON value, 16 KiB at most.
+
+    ``set_progress({"done": 3, "of": 10})``, say. It shows in ``GET /v1/tasks/{id}``. Cheap enough to
+    call in a loop: it is stored at most five times a second, without waiting. Outside of a worker,
+    as when the actor is called directly, it only checks its argument. Raises BadResult for what has
+    no JSON form.
+    """
+    text = encode_result(progress, LIMIT)
+    message: Any = CurrentMessage.get_current_message()
+    desk = import_module("postlude.broker.desk").current_desk() if message is not None else None
+    if desk is None or not hasattr(message, "held"):
+        return
+    now = time.monotonic()
+    if now - message.progress_at >= LEAST_S:
+        message.progress_at = now
+        desk.note_progress(message, text)

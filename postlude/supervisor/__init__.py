@@ -1,0 +1,93 @@
+"""``postlude run``: API, workers and scheduler in one terminal, kept alive, drained on Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from postlude import logs
+from postlude.ledger.migrate import upgrade
+from postlude.settings import Settings
+from postlude.supervisor.hanging import LedgerBeats, Watch, limits
+from postlude.supervisor.herald import Herald, base_url, invitation, is_ready
+from postlude.supervisor.output import Output
+from postlude.supervisor.preflight import check_folder, check_parts, choose_port
+from postlude.supervisor.role import Role, stack
+from postlude.supervisor.supervisor import Supervisor
+
+__all__ = ["prepare", "run_stack"]
+
+_OURS = "run"
+_LEAVING = timedelta(seconds=1.5)
+"""What processes need on top of their tasks' time to say good-bye."""
+
+
+def prepare(settings: Settings, *, any_port: bool = False) -> Settings:
+    """Check what must be true and migrate the ledger; return the settings with the port in use.
+
+    Raises SettingsError or LedgerError, each saying what to do. Nothing runs yet. ``any_port``: a
+    taken port is replaced by a free one.
+    """
+    check_parts(Path.cwd())
+    check_folder(settings)
+    port = choose_port(settings, another=any_port)
+    upgrade(settings)
+    return settings.model_copy(update={"port": port})
+
+
+def run_stack(
+    settings: Settings,
+    *,
+    guests: Sequence[Role] = (),
+    environment: Mapping[str, str] | None = None,
+    invite: bool = True,
+) -> tuple[int, list[str]]:
+    """Run everything until asked to stop; return the exit code and what a guest has reported.
+
+    ``settings`` come from :func:`prepare`. A guest is one more role, typically one that runs once.
+    ``environment`` is added to that of the stack's processes. ``invite``: once the API answers,
+    print where it is and what to try.
+    """
+    roles = [*stack(settings, {**_environment(settings), **(environment or {})}), *guests]
+    output = Output(
+        sys.stdout.buffer,
+        [_OURS, *(role.name for role in roles)],
+        colours=logs.wants_colour(sys.stdout),
+        bare=settings.log_format == "json",
+    )
+    logs.configure(_for_people(settings), _OURS, stream=output.stream(_OURS))
+    beats = LedgerBeats(settings)
+    herald = Herald(
+        ready=lambda: is_ready(base_url(settings)),
+        announce=lambda: output.write(_OURS, invitation(settings) if invite else []),
+    )
+    supervisor = Supervisor(
+        roles,
+        output,
+        deadline=settings.shutdown_timeout + _LEAVING,
+        hanging=Watch(beats, limits(settings)),
+        each_turn=herald,
+    )
+    try:
+        return supervisor.run(), supervisor.report
+    finally:
+        beats.close()
+
+
+def _for_people(settings: Settings) -> Settings:
+    """Return settings that log lines rather than JSON, unless JSON was asked for by name."""
+    chosen = "json" if settings.log_format == "json" else "console"
+    return settings.model_copy(update={"log_format": chosen})
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """Return what children must know and cannot see: the port in use, and that people read."""
+    colour = "FORCE_COLOR" if logs.wants_colour(sys.stdout) else "NO_COLOR"
+    return {
+        "POSTLUDE_PORT": str(settings.port),
+        "POSTLUDE_DATA_DIR": str(settings.data_dir),
+        "POSTLUDE_LOG_FORMAT": _for_people(settings).log_format,
+        colour: "1",
+    }

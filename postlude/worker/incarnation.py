@@ -1,0 +1,127 @@
+"""One life of one process: on record in the ledger, proven by a heartbeat and a lock that dies with it.
+
+The lock file tells every process of the same machine at once and beyond doubt whether this one is
+gone: the kernel drops the lock with the process. Elsewhere only the heartbeat counts. Dead is final:
+an incarnation that somebody has buried never writes again; its process starts a new one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+import uuid_utils
+
+from postlude.errors import LedgerError
+from postlude.ledger import clock
+from postlude.ledger.transitions import bury
+from postlude.ledger.transitions import incarnation as transitions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import timedelta
+    from pathlib import Path
+    from typing import IO
+
+    from postlude.ledger.engine import BareConnection
+    from postlude.ledger.ledger import Ledger
+
+log = structlog.get_logger()
+
+
+def hostname() -> str:
+    """Return the name of this machine, as incarnations carry it."""
+    return socket.gethostname()
+
+
+def lock_path(folder: Path, incarnation_id: str) -> Path:
+    """Return where the lock file of an incarnation lies."""
+    return folder / f"{incarnation_id}.lock"
+
+
+class Incarnation:
+    """Appears in the ledger when made, beats until :meth:`leave` or until it is found dead."""
+
+    def __init__(
+        self, ledger: Ledger, *, kind: str, queues: Iterable[str], version: str, folder: Path
+    ) -> None:
+        self.id = str(uuid_utils.uuid7())
+        self.kind = kind
+        self.dead = threading.Event()
+        self._ledger = ledger
+        self._path = lock_path(folder, self.id)
+        self._lock = _locked(self._path)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        ledger.write(
+            partial(
+                transitions.appear,
+                incarnation=self.id,
+                kind=kind,
+                host=hostname(),
+                pid=os.getpid(),
+                version=version,
+                queues=queues,
+                now=clock.now(),
+            )
+        )
+
+    def start(self, every: timedelta, on_death: Callable[[], None]) -> None:
+        """Beat in a thread of its own; ``on_death`` is called once if somebody buried us."""
+        self._thread = threading.Thread(
+            target=self._beat, args=(every.total_seconds(), on_death), name="heart", daemon=True
+        )
+        self._thread.start()
+
+    def leave(self) -> None:
+        """Stop beating, give back whatever is still held or owed, and go on record as stopped."""
+        self._stop.set()
+        if self._thread and self._thread is not threading.current_thread():
+            self._thread.join(5)
+        if not self.dead.is_set():
+            self._ledger.write(partial(bury.leave, incarnation=self.id, now=clock.now()))
+        self._path.unlink(missing_ok=True)
+        self._lock.close()
+
+    def _beat(self, every_s: float, on_death: Callable[[], None]) -> None:
+        connection: BareConnection | None = None
+        while not self._stop.wait(every_s):
+            try:
+                connection = connection or self._ledger.connect()
+                with connection.transaction() as tx:
+                    alive = transitions.beat(tx, self.id, now=clock.now())
+            except LedgerError as error:
+                log.warning("heart.missed_beat", incarnation=self.id, error=str(error))
+                continue
+            if not alive:
+                log.error("heart.buried", incarnation=self.id, hint="it was silent for too long")
+                self.dead.set()
+                on_death()
+                break
+        if connection:
+            connection.close()
+
+
+def _locked(path: Path) -> IO[bytes]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("wb")
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return file
+
+
+def is_gone(path: Path) -> bool:
+    """Say whether the kernel proves that the process which locked ``path`` has died.
+
+    Never to be asked about a lock of this very process: closing the file would drop it.
+    """
+    try:
+        with path.open("r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (FileNotFoundError, BlockingIOError, PermissionError):
+        return False
+    return True

@@ -1,0 +1,112 @@
+"""The `postlude` command as a person types it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import postlude
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments, **environment):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("POSTLUDE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "postlude.cli", *arguments],
+        cwd=ROOT,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_it_tells_its_version():
+    assert run("version").stdout.strip() == postlude.__version__
+
+
+def test_help_names_every_command():
+    done = run("--help")
+
+    assert done.returncode == 0
+    for command in ("run", "demo", "migrate", "settings", "version"):
+        assert f" {command} " in done.stdout
+
+
+def test_help_answers_at_once():
+    def took():
+        start = time.perf_counter()
+        run("--help")
+        return time.perf_counter() - start
+
+    def bare():
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        return time.perf_counter() - start
+
+    # Against the interpreter's own start, so that a busy machine does not count as a slow command.
+    assert min(took() for _ in range(5)) < 0.3 + 2 * min(bare() for _ in range(5))
+
+
+def test_settings_shows_what_is_in_force_and_no_secret(tmp_path):
+    done = run(
+        "settings",
+        POSTLUDE_DATA_DIR=str(tmp_path),
+        POSTLUDE_LEASE="7s",
+        POSTLUDE_API_KEYS="operator:hush",
+        POSTLUDE_MAIL_URL="smtp://me:hush@mail",
+        POSTLUDE_BROKER_URL="amqp://me:hush@rabbit",
+    )
+
+    assert "POSTLUDE_LEASE=7s\n" in done.stdout
+    assert f"POSTLUDE_DATABASE_URL=sqlite:///{tmp_path}/postlude.db\n" in done.stdout
+    assert "POSTLUDE_BROKER_URL=amqp://me:***@rabbit\n" in done.stdout
+    assert "hush" not in done.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "demo", "migrate", "settings"])
+def test_a_bad_setting_stops_it_with_one_line_that_names_it(command, tmp_path):
+    done = run(command, POSTLUDE_DATA_DIR=str(tmp_path), POSTLUDE_LEASE="soon")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("postlude: POSTLUDE_LEASE: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_migrate_makes_the_ledger_and_may_run_twice(tmp_path):
+    for _ in range(2):
+        done = run("migrate", POSTLUDE_DATA_DIR=str(tmp_path / "new"))
+        assert done.returncode == 0, done.stderr
+
+    assert (tmp_path / "new" / "postlude.db").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "demo"])
+def test_an_unwritable_folder_stops_it_before_anything_starts(command, tmp_path):
+    (tmp_path / "var").write_text("in the way")
+
+    done = run(command, POSTLUDE_DATA_DIR=str(tmp_path / "var"), POSTLUDE_PORT="0")
+
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "role.started" not in done.stdout
+
+
+def test_a_taken_port_stops_it_before_anything_starts(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        done = run("run", POSTLUDE_DATA_DIR=str(tmp_path), POSTLUDE_PORT=str(port))
+
+    assert done.returncode == 1
+    assert f"port {port} on 127.0.0.1 is taken" in done.stderr
+    assert "role.started" not in done.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,298 @@
+"""What this process owes when something goes wrong between the accept and the release."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import pytest
+import uuid_utils
+from fastapi import Depends
+from fastapi.responses import StreamingResponse
+from starlette.testclient import TestClient
+
+from postlude import BackgroundTasks, process
+from postlude.dispatch import promises
+from postlude.ledger.task import NewTask
+from postlude.ledger.transitions.accept import accept
+
+SCOPE = {
+    "type": "http",
+    "method": "POST",
+    "path": "/",
+    "raw_path": b"/",
+    "query_string": b"",
+    "headers": [],
+    "http_version": "1.1",
+    "scheme": "http",
+    "asgi": {"version": "3.0", "spec_version": "2.3"},
+    "root_path": "",
+}
+
+
+@pytest.fixture
+def site(one_site):
+    return one_site
+
+
+@pytest.fixture
+def owed(life):
+    """The promises of this process, with the ledger open and its life begun."""
+    life.settle()
+    return asyncio.run(promises.door())
+
+
+def _new_task(x):
+    return NewTask(
+        id=str(uuid_utils.uuid7()),
+        actor="_keep",
+        queue="default",
+        arguments=f'{{"x":"{x}"}}',
+        options="{}",
+        priority=0,
+        run_at=None,
+        created_at=datetime.now(UTC),
+    )
+
+
+@contextmanager
+def _busy_writer(life):
+    """Let the writer be in the middle of something until the block is left."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def write(_tx):
+        begun.set()
+        go_on.wait(10)
+
+    life.ledger.submit(write)
+    begun.wait(10)
+    try:
+        yield
+    finally:
+        go_on.set()
+
+
+async def _receive():
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _cancel_when(condition, coroutine):
+    """Run ``coroutine`` as a server would and cancel it natively once ``condition`` holds."""
+    task = asyncio.create_task(coroutine)
+    while not condition():
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_a_request_cancelled_while_its_accept_waits_stores_nothing(site, keep, owed):
+    sent = []
+
+    @site.app.post("/")
+    async def endpoint(tasks: BackgroundTasks):
+        tasks.add_task(keep, 1)
+
+    async def send(message):
+        sent.append(message)
+
+    with _busy_writer(site.life):
+        asyncio.run(_cancel_when(lambda: owed._due, site.app(dict(SCOPE), _receive, send)))
+
+    site.settle()
+    assert sent == []
+    assert site.tasks() == []
+    assert not owed._due
+
+
+def test_a_request_cancelled_in_the_middle_of_its_accept_withdraws_what_was_stored(
+    site, keep, owed, monkeypatch
+):
+    inside, go_on = threading.Event(), threading.Event()
+    real = promises._accept_all
+
+    def slowly(tasks, owner, tx):
+        inside.set()
+        go_on.wait(10)
+        real(tasks, owner, tx)
+
+    monkeypatch.setattr(promises, "_accept_all", slowly)
+    rolled_back = []
+
+    async def session():
+        try:
+            yield
+        except BaseException as error:
+            rolled_back.append(type(error).__name__)
+            raise
+
+    @site.app.post("/")
+    async def endpoint(tasks: BackgroundTasks, _=Depends(session)):
+        tasks.add_task(keep, 1)
+
+    async def send(message):
+        raise AssertionError(message)
+
+    asyncio.run(_cancel_when(inside.is_set, site.app(dict(SCOPE), _receive, send)))
+    go_on.set()
+
+    site.settle()
+    assert rolled_back == ["CancelledError"]
+    (view,) = site.views()
+    assert (str(view.state), str(view.reason)) == ("cancelled", "request-failed")
+    assert not owed._due
+
+
+def test_a_request_cancelled_after_its_response_has_started_is_released(site, keep, owed):
+    started = threading.Event()
+
+    @site.app.post("/")
+    async def endpoint(tasks: BackgroundTasks):
+        tasks.add_task(keep, 1)
+
+        async def body():
+            started.set()
+            yield b"x"
+            await asyncio.Event().wait()
+
+        return StreamingResponse(body())
+
+    async def send(message):
+        pass
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    asyncio.run(_cancel_when(started.is_set, site.app(dict(SCOPE), receive, send)))
+
+    site.settle()
+    assert site.tasks() == [(1, "queued")]
+    assert not owed._due
+
+
+def test_a_release_that_the_ledger_would_not_hear_is_repeated_by_the_audit(
+    site, keep, until, logs, environment
+):
+    environment(write_queue="1")
+    owed = asyncio.run(promises.door())
+    queue_full = threading.Event()
+
+    @site.app.post("/")
+    async def endpoint(tasks: BackgroundTasks):
+        tasks.add_task(keep, 1)
+
+        async def body():
+            yield b"x"
+            queue_full.wait(10)
+
+        return StreamingResponse(body())
+
+    def respond():
+        TestClient(site.app).post("/")
+
+    request = threading.Thread(target=respond)
+    request.start()
+    until(lambda: site.tasks() == [(1, "accepted")])
+    with _busy_writer(site.life):
+        waiting = site.life.ledger.submit(lambda _tx: None)
+        queue_full.set()
+        request.join(10)
+    waiting.result(10)
+    site.settle()
+    assert [line["event"] for line in logs if "task_ids" in line] == ["promises.unsettled"]
+    assert site.tasks() == [(1, "accepted")]
+
+    promises.audit()
+
+    site.settle()
+    assert site.tasks() == [(1, "queued")]
+    assert not owed._due
+
+
+def test_an_audit_leaves_open_requests_alone(site, keep, owed):
+    @site.app.post("/")
+    async def endpoint(tasks: BackgroundTasks):
+        tasks.add_task(keep, 1)
+
+        async def body():
+            for _ in range(3):
+                promises.audit()
+            site.settle()
+            site.events.append(site.tasks())
+            yield b"x"
+
+        return StreamingResponse(body())
+
+    site.call("POST", "/")
+
+    assert site.events == [[(1, "accepted")]]
+    assert site.tasks() == [(1, "queued")]
+
+
+def test_a_task_that_nobody_remembers_is_withdrawn_by_the_second_audit(life, owed):
+    """Its request was told that it failed, but the commit had reached the disk after all."""
+    owner = process.current().incarnation.id
+    life.ledger.write(lambda tx: accept(tx, _new_task("lost"), owner=owner))
+
+    promises.audit()
+    life.settle()
+    assert life.tasks() == [("lost", "accepted")]
+
+    promises.audit()
+    life.settle()
+    assert life.tasks() == [("lost", "cancelled")]
+
+
+def test_an_audit_touches_nothing_of_another_incarnation(life, owed):
+    life.ledger.write(lambda tx: accept(tx, _new_task("theirs"), owner="somebody else"))
+
+    for _ in range(3):
+        promises.audit()
+
+    life.settle()
+    assert life.tasks() == [("theirs", "accepted")]
+
+
+def test_an_audit_in_a_process_that_never_promised_opens_nothing(
+    tmp_path, environment, monkeypatch
+):
+    environment(data_dir=str(tmp_path / "var"))
+    monkeypatch.setattr(promises, "_promises", None)
+
+    promises.audit()
+
+    assert not (tmp_path / "var").exists()
+
+
+def test_a_closed_process_promises_anew_under_another_name(site, keep, owed):
+    before = process.current().incarnation.id
+    process.close()
+
+    @site.app.post("/")
+    async def endpoint(tasks: BackgroundTasks):
+        tasks.add_task(keep, 1)
+
+    assert site.call("POST", "/").status_code == 200
+    assert process.current().incarnation.id != before
+    assert site.tasks() == [(1, "queued")]
+
+
+def test_a_forked_child_does_not_use_its_parents_promises(owed):
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        os._exit(0 if owed.is_past else 1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not owed.is_past
+
+
+def test_two_rounds_of_promises_are_not_made_at_once(life, monkeypatch):
+    life.settle()
+
+    async def first_tasks():
+        return await asyncio.gather(*(promises.door() for _ in range(8)))
+
+    assert len({id(door) for door in asyncio.run(first_tasks())}) == 1

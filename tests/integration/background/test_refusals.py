@@ -1,0 +1,251 @@
+"""What a client is told, and what is left behind, when tasks cannot be accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fastapi import Depends
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.middleware.base import BaseHTTPMiddleware
+
+from postlude import BackgroundTasks, process
+from postlude.dispatch import promises
+from postlude.errors import LedgerError, PostludeError
+from postlude.ledger import writer
+
+
+@pytest.fixture
+def impatient(environment, site):
+    """A site whose requests wait a quarter of a second for the ledger."""
+    environment(write_timeout="250ms")
+    _add_routes(site)
+    return site
+
+
+def _add_routes(site):
+    async def session():
+        try:
+            yield
+        except BaseException as error:
+            site.events.append(f"rollback after {type(error).__name__}")
+            raise
+        site.events.append("commit")
+
+    @site.app.post("/")
+    async def endpoint(tasks: BackgroundTasks, x: int = 1, _=Depends(session)):
+        site.ids = [tasks.add_task(site.keep, x).id]
+        tasks.add_task(site.events.append, "plain")
+        return {"id": site.ids[0]}
+
+
+@pytest.fixture(autouse=True)
+def _actor(site, keep):
+    site.keep = keep
+
+
+def _warm_up(site):
+    """Open the ledger and begin this process's life: from here on, only a write can fail."""
+    site.settle()
+    asyncio.run(promises.door())
+
+
+def test_an_unconfirmed_accept_is_unknown_with_its_ids_and_withdrawn_once_it_is_stored(impatient):
+    site = impatient
+    _warm_up(site)
+
+    with site.life.locked():
+        response = site._send("POST", "/")
+
+    assert response.status_code == 503
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["retry-after"]
+    problem = response.json()
+    assert problem["code"] == "accept-unknown"
+    assert problem["type"] == "urn:postlude:problem:accept-unknown"
+    assert problem["status"] == 503
+    assert problem["tasks"] == site.ids
+    assert site.events == ["rollback after Refused"]
+    site.settle()
+    (view,) = site.views()
+    assert (str(view.state), str(view.reason)) == ("cancelled", "request-failed")
+
+
+def test_an_accept_that_has_not_begun_is_refused_as_busy_and_never_stored(impatient):
+    site = impatient
+    _warm_up(site)
+
+    with site.life.locked():
+        begun = process.current().ledger.submit(lambda _tx: None)
+        _wait_until_running(begun)
+        response = site._send("POST", "/")
+
+    assert (response.status_code, response.json()["code"]) == (503, "ledger-busy")
+    assert "tasks" not in response.json()
+    site.settle()
+    assert site.tasks() == []
+    assert site.events == ["rollback after Refused"]
+
+
+def _wait_until_running(future):
+    deadline = threading.Event()
+    while not future.running():
+        deadline.wait(0.001)
+
+
+def test_a_full_queue_is_refused_as_busy(environment, site):
+    environment(write_timeout="5s", write_queue="1")
+    _add_routes(site)
+    _warm_up(site)
+
+    with site.life.locked():
+        ledger = process.current().ledger
+        _wait_until_running(ledger.submit(lambda _tx: None))
+        waiting = ledger.submit(lambda _tx: None)
+        response = site._send("POST", "/")
+
+    waiting.result(10)
+    assert (response.status_code, response.json()["code"]) == (503, "ledger-busy")
+    site.settle()
+    assert site.tasks() == []
+
+
+def test_a_ledger_that_fails_is_unavailable(impatient, monkeypatch):
+    site = impatient
+    monkeypatch.setattr(writer, "GIVE_UP_S", 0.0)
+    monkeypatch.setattr(writer, "RETRY_S", 0.0)
+    _warm_up(site)
+    process.current().ledger.write(_rename("postlude_tasks", "gone"))
+
+    response = site._send("POST", "/")
+
+    process.current().ledger.write(_rename("gone", "postlude_tasks"))
+    assert (response.status_code, response.json()["code"]) == (503, "ledger-unavailable")
+    assert site.tasks() == []
+    assert site.events == ["rollback after Refused"]
+
+
+def _rename(old, new):
+    from sqlalchemy import text
+
+    from postlude.ledger.statement import Statement
+
+    statement = Statement(text(f"ALTER TABLE {old} RENAME TO {new}"))
+    return lambda tx: tx.run(statement)
+
+
+def test_a_ledger_that_was_never_migrated_is_a_problem_with_what_to_do(site, tmp_path, environment):
+    environment(data_dir=str(tmp_path / "fresh"))
+    _add_routes(site)
+
+    response = site._send("POST", "/")
+
+    assert (response.status_code, response.json()["code"]) == (503, "ledger-too-old")
+    assert "postlude migrate" in response.json()["detail"]
+
+
+def test_the_refusal_passes_through_the_apps_middleware(impatient):
+    site = impatient
+    site.app.add_middleware(CORSMiddleware, allow_origins=["*"])
+    _warm_up(site)
+
+    with site.life.locked():
+        response = site._send("POST", "/", headers={"origin": "http://elsewhere.example"})
+
+    assert response.status_code == 503
+    assert response.headers["access-control-allow-origin"] == "*"
+
+
+def test_handlers_for_our_errors_and_swallowing_layers_do_not_change_the_answer(impatient):
+    site = impatient
+
+    class Swallows(BaseHTTPMiddleware):
+        async def dispatch(self, request, call_next):
+            try:
+                return await call_next(request)
+            except Exception as error:  # noqa: BLE001
+                return JSONResponse({"swallowed": str(error)}, 500)
+
+    site.app.router.routes[-1].app = Swallows(site.app.router.routes[-1].app)
+
+    @site.app.exception_handler(PostludeError)
+    async def handle(request, error):
+        return JSONResponse({"handled": True}, 500)
+
+    _warm_up(site)
+
+    with site.life.locked():
+        response = site._send("POST", "/")
+
+    assert (response.status_code, response.json()["code"]) == (503, "accept-unknown")
+
+
+def test_a_late_refusal_truncates_the_stream_and_keeps_what_was_promised(impatient, keep):
+    site = impatient
+    lock = threading.Event()
+    unlock = threading.Event()
+
+    @site.app.get("/stream")
+    async def stream(tasks: BackgroundTasks):
+        tasks.add_task(keep, "promised")
+
+        async def body():
+            yield b"x"
+            tasks.add_task(keep, "late")
+            lock.set()
+            locked.wait()
+
+        return StreamingResponse(body())
+
+    locked = threading.Event()
+
+    def hold():
+        lock.wait(10)
+        with site.life.locked():
+            locked.set()
+            unlock.wait(10)
+
+    _warm_up(site)
+    with ThreadPoolExecutor(1) as other:
+        other.submit(hold)
+        _ = _truncated(site)
+        unlock.set()
+
+    site.settle()
+    assert site.tasks() == [("promised", "queued"), ("late", "queued")]
+
+
+def _truncated(site):
+    from fastapi.testclient import TestClient
+
+    with pytest.raises(LedgerError):
+        TestClient(site.app).get("/stream")
+
+
+def test_a_message_that_is_added_twice_is_refused_and_nothing_is_stored(site, keep):
+    @site.app.post("/twice")
+    async def twice(tasks: BackgroundTasks):
+        message = keep.message("x")
+        tasks.add_task(message)
+        tasks.add_task(message)
+
+    response = site.call("POST", "/twice")
+
+    assert (response.status_code, response.json()["code"]) == (422, "bad-options")
+    assert "add a message once" in response.json()["detail"]
+    assert site.tasks() == []
+
+
+def test_a_refusal_is_logged_with_its_ids(impatient, logs):
+    site = impatient
+    _warm_up(site)
+
+    with site.life.locked():
+        site._send("POST", "/")
+
+    (line,) = [line for line in logs if line["event"] == "task.refused"]
+    assert line["code"] == "accept-unknown"
+    assert line["task_ids"] == site.ids

@@ -1,0 +1,469 @@
+"""The routes over a real ledger, without a worker: what is accepted stays where it can be seen."""
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import structlog
+import uuid_utils
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from api import create_app
+from api.place import describe
+from postlude import process
+from postlude.errors import LedgerTooOld
+from postlude.ledger.migrate import upgrade
+from postlude.ledger.queries import tasks
+from postlude.ledger.queries.incarnations import IncarnationView
+from postlude.ledger.statement import Statement
+from postlude.ledger.transitions import incarnation
+from postlude.settings import load, settings
+from postlude.states import FINAL, Reason, State
+
+ROOT = Path(__file__).parents[2]
+UNKNOWN = str(uuid_utils.uuid7())
+ADD = "/v1/actors/send_notification/tasks"
+ARGS = {"email": "ada@example.com", "message": "Hello"}
+
+
+@pytest.fixture(scope="module")
+def blank(tmp_path_factory):
+    """A migrated ledger that no process has open: copying it is quicker than migrating anew."""
+    chosen = load(data_dir=tmp_path_factory.mktemp("blank"))
+    upgrade(chosen)
+    return chosen.data_dir / "postlude.db"
+
+
+@contextmanager
+def api(folder, ledger=None, **variables):
+    """Serve the application from ``folder``, to a client on this machine."""
+    if ledger:
+        shutil.copy(ledger, folder)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    local = {"base_url": "http://127.0.0.1:8000", "client": ("127.0.0.1", 4711)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"DATA_DIR": str(folder), "LOG_LEVEL": "error", **variables}.items():
+            patch.setenv(f"POSTLUDE_{name}", value)
+        settings.cache_clear()
+        try:
+            with TestClient(create_app(), **local) as client:
+                yield client
+        finally:
+            root.handlers[:] = handlers
+            root.setLevel(level)
+            structlog.reset_defaults()
+            settings.cache_clear()
+
+
+@pytest.fixture
+def client(tmp_path, blank):
+    with api(tmp_path, blank) as client:
+        yield client
+
+
+def followed(client, url):
+    """Look at a task once its release, which no response waits for, has been stored."""
+    deadline = time.monotonic() + 10
+    while (task := client.get(url).json())["state"] == "accepted":
+        assert time.monotonic() < deadline, task
+    return task
+
+
+def listed(client, **query):
+    return client.get("/v1/tasks", params=query).json()["items"]
+
+
+def problem(response, status, code):
+    assert (response.status_code, response.json()["code"]) == (status, code), response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    return response.json()
+
+
+# The notification
+
+
+def test_a_notification_is_accepted_and_can_be_followed_by_its_id(client):
+    response = client.post("/send-notification/ada@example.com?message=Hello")
+
+    assert response.status_code == 202
+    body = response.json()
+    assert body["message"] == "Notification sent in the background"
+    [task] = body["tasks"]
+    assert (task["actor"], task["state"]) == ("send_notification", "accepted")
+    assert response.headers["location"] == task["url"] == f"/v1/tasks/{task['id']}"
+    found = followed(client, task["url"])
+    assert (found["id"], found["state"]) == (task["id"], "queued")
+    assert found["arguments"] == {"email": "ada@example.com", "message": "Hello"}
+
+
+def test_a_dependency_adds_its_own_task_first(client):
+    body = client.post("/send-notification/ada@example.com?q=orders").json()
+
+    assert [task["actor"] for task in body["tasks"]] == ["write_log", "send_notification"]
+    newest_first = listed(client)
+    assert [task["id"] for task in reversed(newest_first)] == [t["id"] for t in body["tasks"]]
+    log = followed(client, body["tasks"][0]["url"])
+    assert log["arguments"] == {"message": "found query: orders"}
+
+
+def test_the_location_is_that_of_the_notification(client):
+    response = client.post("/send-notification/ada@example.com?q=orders")
+
+    assert response.headers["location"] == response.json()["tasks"][1]["url"]
+
+
+@pytest.mark.parametrize("query", ["", "?q=", "?message=some+notification"])
+def test_message_and_query_may_be_left_out(client, query):
+    [task] = client.post(f"/send-notification/ada@example.com{query}").json()["tasks"]
+
+    assert followed(client, task["url"])["arguments"]["message"] == "some notification"
+
+
+def test_addresses_and_texts_need_not_be_ascii(client):
+    response = client.post(
+        "/send-notification/jürgen@müller.example", params={"message": "Grüße 😀"}
+    )
+
+    task = followed(client, response.headers["location"])
+    assert task["arguments"] == {"email": "jürgen@müller.example", "message": "Grüße 😀"}
+
+
+def test_a_message_that_cannot_be_stored_takes_its_neighbour_with_it(client):
+    response = client.post("/send-notification/ada@example.com?q=orders&message=a%00b")
+
+    problem(response, 422, "bad-arguments")
+    assert listed(client) == []
+
+
+def test_tasks_carry_the_id_of_their_request(client):
+    response = client.post(
+        "/send-notification/ada@example.com", headers={"x-request-id": "order-4711"}
+    )
+
+    assert response.headers["x-request-id"] == "order-4711"
+    assert followed(client, response.headers["location"])["correlation_id"] == "order-4711"
+
+
+# Adding tasks by actor
+
+
+def test_any_actor_can_be_triggered_by_name(client):
+    response = client.post(ADD, json={"args": ARGS})
+
+    assert response.status_code == 202
+    added = response.json()
+    assert added == {
+        "id": added["id"],
+        "actor": "send_notification",
+        "queue": "default",
+        "state": "accepted",
+        "run_at": None,
+        "url": f"/v1/tasks/{added['id']}",
+    }
+    assert response.headers["location"] == added["url"]
+    assert followed(client, added["url"])["arguments"] == ARGS
+
+
+@pytest.mark.parametrize("delay", ["1h", "60m", 3600, 3600.0])
+def test_a_delay_is_a_span_or_a_number_of_seconds(client, delay):
+    before = datetime.now(UTC)
+    added = client.post(ADD, json={"args": ARGS, "options": {"delay": delay}}).json()
+
+    task = followed(client, added["url"])
+    assert task["state"] == "scheduled"
+    run_at = datetime.fromisoformat(task["run_at"])
+    assert datetime.fromisoformat(added["run_at"]) == run_at
+    assert timedelta(0) <= run_at - before - timedelta(hours=1) + timedelta(milliseconds=1)
+    assert run_at - before < timedelta(hours=1, minutes=1)
+    assert task["place"].startswith("scheduled for")
+
+
+def test_an_instant_may_have_any_offset(client):
+    at = "2999-01-01T09:00:00+01:00"
+    added = client.post(ADD, json={"args": ARGS, "options": {"run_at": at}}).json()
+
+    task = followed(client, added["url"])
+    assert task["run_at"] == added["run_at"] == "2999-01-01T08:00:00Z"
+
+
+def test_an_instant_in_the_past_means_at_once(client):
+    options = {"run_at": "2001-01-01T00:00:00Z"}
+    added = client.post(ADD, json={"args": ARGS, "options": options}).json()
+
+    assert followed(client, added["url"])["state"] == "queued"
+
+
+def test_options_reach_the_task_in_the_units_of_dramatiq(client):
+    options = {
+        "priority": -3,
+        "max_retries": 0,
+        "min_backoff": "1s",
+        "max_backoff": "1h",
+        "time_limit": 0.5,
+        "max_age": "1d",
+    }
+    added = client.post(ADD, json={"args": ARGS, "options": options}).json()
+
+    task = followed(client, added["url"])
+    assert task["priority"] == -3
+    assert task["options"] == {
+        "priority": -3,
+        "max_retries": 0,
+        "min_backoff": 1000,
+        "max_backoff": 3_600_000,
+        "time_limit": 500,
+        "max_age": 86_400_000,
+    }
+
+
+def test_actors_show_what_they_are_called_with(client):
+    listing = client.get("/v1/actors").json()
+
+    names = [actor["name"] for actor in listing["items"]]
+    assert names == sorted(names)
+    assert {"send_notification", "write_log"} <= set(names)
+    assert listing["next"] is None
+    actor = client.get("/v1/actors/send_notification").json()
+    assert actor in listing["items"]
+    assert actor["schema"]["required"] == ["email", "message"]
+    assert (actor["queue"], actor["workers"], actor["loaded"]) == ("default", 0, True)
+    assert actor["options"]["max_retries"] == 30
+
+
+def test_an_actor_that_only_workers_know_is_shown_but_not_triggered(client):
+    foreign = incarnation.KnownActor(
+        name="elsewhere", fingerprint="f" * 16, queue="other", options={}, schema={"type": "object"}
+    )
+    with_worker(knows=[foreign])
+
+    actor = client.get("/v1/actors/elsewhere").json()
+    response = client.post("/v1/actors/elsewhere/tasks", json={})
+
+    assert (actor["queue"], actor["workers"], actor["loaded"]) == ("other", 1, False)
+    assert "POSTLUDE_ACTORS" in problem(response, 409, "actor-not-loaded")["detail"]
+
+
+# Looking at tasks
+
+
+def test_pages_follow_each_other_without_a_gap(client):
+    sent = [client.post("/send-notification/ada@example.com").json() for _ in range(5)]
+    ids = [body["tasks"][0]["id"] for body in sent]
+
+    seen, path, pages = [], "/v1/tasks?limit=2&actor=send_notification", 0
+    while path:
+        response = client.get(path)
+        client.post("/send-notification/bob@example.com")
+        seen += [task["id"] for task in response.json()["items"]]
+        assert (response.json()["next"] is None) == ("next" not in response.links)
+        path = response.links.get("next", {}).get("url")
+        pages += 1
+
+    assert seen == ids[::-1]
+    assert pages == 3
+
+
+def test_tasks_are_filtered_by_state_actor_and_queue(client):
+    client.post("/send-notification/ada@example.com?q=orders")
+    client.post(ADD, json={"args": ARGS, "options": {"delay": "1h"}})
+    for task in listed(client):
+        followed(client, task["url"])
+
+    assert len(listed(client)) == 3
+    assert [t["actor"] for t in listed(client, actor="write_log")] == ["write_log"]
+    assert [t["state"] for t in listed(client, state="scheduled")] == ["scheduled"]
+    assert len(listed(client, queue="default", state="queued")) == 2
+    assert listed(client, queue="other") == []
+    assert listed(client, state="scheduled", actor="write_log") == []
+
+
+def test_a_task_says_that_no_worker_knows_its_actor(client):
+    location = client.post("/send-notification/ada@example.com").headers["location"]
+
+    assert "no live worker knows actor 'send_notification'" in followed(client, location)["place"]
+
+
+def test_a_task_says_that_it_waits_for_a_free_worker(client):
+    ours = incarnation.KnownActor(
+        name="send_notification", fingerprint="f" * 16, queue="default", options={}, schema={}
+    )
+    with_worker(knows=[ours])
+    location = client.post("/send-notification/ada@example.com").headers["location"]
+
+    assert followed(client, location)["place"] == "waiting for a free worker"
+
+
+NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
+HOLDER = IncarnationView("w1", "worker", "host1", 42, "1", ("default",), 7, NOW, NOW)
+TASK = tasks.TaskView(
+    seq=1,
+    id=UNKNOWN,
+    actor="tidy",
+    queue="default",
+    state=State.QUEUED,
+    reason=None,
+    arguments={},
+    options={},
+    priority=0,
+    attempts=0,
+    retries=0,
+    crashes=0,
+    result=None,
+    progress=None,
+    holder=None,
+    correlation_id=None,
+    created_at=NOW,
+    run_at=None,
+    claimed_at=None,
+    started_at=None,
+    finished_at=None,
+)
+RUNNING = replace(TASK, state=State.RUNNING, holder="w1")
+
+
+@pytest.mark.parametrize(
+    ("task", "workers", "holder", "said"),
+    [
+        (replace(TASK, state=State.ACCEPTED), 1, None, "waits for the response"),
+        (replace(TASK, state=State.WAITING), 1, None, "the step before it"),
+        (replace(TASK, attempts=2), 1, None, "waiting for a free worker; 2 attempts so far"),
+        (TASK, 0, None, "no live worker knows actor 'tidy'"),
+        (RUNNING, 1, HOLDER, "held by worker 42 on host1, not started"),
+        (replace(RUNNING, started_at=NOW), 1, HOLDER, "running on worker 42 on host1 since 2026"),
+        (RUNNING, 1, None, "its worker w1 is gone"),
+        (replace(TASK, state=State.FAILED, reason=Reason.EXPIRED), 1, None, "expired"),
+        (replace(TASK, state=State.SUCCEEDED), 0, None, "finished"),
+        (
+            replace(TASK, state=State.SCHEDULED, run_at=NOW + timedelta(hours=1)),
+            0,
+            None,
+            "scheduled for 2026-11-24T10:00:00+00:00",
+        ),
+        (
+            replace(TASK, state=State.SCHEDULED, run_at=NOW + timedelta(1), retries=1, attempts=1),
+            1,
+            None,
+            "to be tried again at 2026-11-25T09:00:00+00:00; 1 attempt so far",
+        ),
+        (replace(TASK, state=State.SCHEDULED, run_at=NOW), 1, None, "waiting for a free worker"),
+        (replace(TASK, state=State.SCHEDULED, run_at=NOW), 0, None, "no live worker"),
+    ],
+)
+def test_every_state_says_what_it_waits_for(task, workers, holder, said):
+    assert said in describe(task, workers=workers, holder=holder, now=NOW)
+
+
+@pytest.mark.parametrize("state", [s for s in State if s not in FINAL])
+def test_every_state_that_is_not_final_has_words_of_its_own(state):
+    assert describe(replace(TASK, state=state), workers=1, holder=HOLDER, now=NOW)
+
+
+# Health, start and outage
+
+
+def test_a_process_with_a_good_ledger_is_alive_and_ready(client):
+    assert client.get("/livez").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("harm", "check"),
+    [
+        ("UPDATE postlude_incarnations SET beat_at = beat_at - 20000000000", "heartbeat: the last"),
+        ("UPDATE postlude_incarnations SET ended_at = 1", "heartbeat: this process is not"),
+        ("UPDATE postlude_meta SET version = 0", "schema: it is 0"),
+        ("UPDATE postlude_meta SET compatible_from = 99", "schema: it needs code 99"),
+        ("DROP TABLE postlude_meta", "ledger: "),
+    ],
+)
+def test_a_process_that_cannot_work_says_which_check_failed_and_stays_alive(
+    tmp_path, blank, harm, check
+):
+    with api(tmp_path, blank, HEARTBEAT="1h", LEASE="3h") as client:
+        process.current().ledger.write(lambda tx: tx.run(Statement(text(harm))))
+
+        response = client.get("/readyz")
+
+        assert check in problem(response, 503, "not-ready")["detail"]
+        assert response.headers["retry-after"]
+        assert client.get("/livez").status_code == 200
+
+
+def test_a_ledger_that_cannot_be_written_is_a_503_and_nothing_is_accepted(tmp_path, blank):
+    with api(tmp_path, blank, WRITE_TIMEOUT="200ms") as client:
+        connection = process.current().ledger.connect()
+        connection.begin()
+        response = client.post("/send-notification/ada@example.com")
+        reading = client.get("/v1/tasks")
+        connection.rollback()
+        connection.close()
+
+        assert response.status_code == 503
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.headers["retry-after"]
+        assert response.headers["x-request-id"]
+        assert response.json()["code"] in {"ledger-busy", "accept-unknown"}
+        assert reading.json()["items"] == []
+
+
+def test_a_ledger_without_tables_stops_the_process_with_what_to_do(tmp_path):
+    with pytest.raises(LedgerTooOld, match="postlude migrate"), api(tmp_path):
+        pass
+
+
+def test_the_server_says_so_in_one_line(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("POSTLUDE_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "api:app", "--port", "0"],
+        cwd=ROOT,
+        env=environment | {"POSTLUDE_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode != 0
+    assert "postlude migrate" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_importing_the_application_opens_nothing(tmp_path):
+    code = (
+        "import threading; from api import app; print(type(app).__name__, threading.active_count())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"POSTLUDE_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert done.stdout.split() == ["Api", "1"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def with_worker(knows):
+    """Put a live worker on record that knows these actors."""
+    now, life = datetime.now(UTC), str(uuid_utils.uuid7())
+
+    def write(tx):
+        incarnation.appear(
+            tx, life, kind="worker", host="h", pid=1, version="1", queues=["default"], now=now
+        )
+        incarnation.know(tx, life, knows)
+
+    process.current().ledger.write(write)
