@@ -3,7 +3,7 @@
 An example of schedules, too: ``@cron`` and ``@every`` stand above ``@dramatiq.actor``.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import dramatiq
@@ -12,6 +12,7 @@ import structlog
 from postlude import every
 from postlude.ledger.ledger import Ledger
 from postlude.ledger.queries import tasks
+from postlude.ledger.transitions.incarnation import sweep
 from postlude.ledger.transitions.retain import delete_finished
 from postlude.policy.retention import cutoffs
 from postlude.process import current
@@ -21,6 +22,8 @@ log = structlog.get_logger()
 
 BATCH = 200
 """Tasks deleted in one transaction: a few milliseconds, between which others write."""
+KEEP_PROCESSES = timedelta(days=7)
+"""How long the ledger remembers a process that has ended."""
 
 
 @every("1m", first="5s", misfire="skip")
@@ -37,13 +40,15 @@ def report_tasks() -> None:
 def delete_old_tasks() -> None:
     """Delete finished tasks whose retention is over (POSTLUDE_KEEP_SUCCEEDED and the like).
 
-    May run twice, also at once: yes, what is deleted is deleted. Interrupted, it goes on next time.
+    Forgets processes that ended long ago, too. May run twice, also at once: yes, what is deleted is
+    deleted. Interrupted, it goes on next time.
     """
-    process = current()
-    for state, before in cutoffs(process.settings, datetime.now(UTC)).items():
+    process, now = current(), datetime.now(UTC)
+    for state, before in cutoffs(process.settings, now).items():
         deleted = _delete(process.ledger, state, before)
         if deleted:
             log.info("tasks.deleted", state=state.value, count=deleted, before=before.isoformat())
+    process.ledger.write(partial(sweep, before=now - KEEP_PROCESSES))
 
 
 def _delete(ledger: Ledger, state: State, before: datetime) -> int:

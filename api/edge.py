@@ -19,6 +19,7 @@ from api.problems import REQUEST_ID, HttpProblem, on_unhandled, refusal
 REFUSAL = "refusal"
 """Where the application's state says why it does not start."""
 
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _GOOD_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 
 
@@ -40,15 +41,10 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _request_id(scope)
-        scope[REQUEST_ID] = request_id
-        tokens = structlog.contextvars.bind_contextvars(correlation_id=request_id)
-        try:
-            await self._serve(scope, receive, _Sender(scope, send, request_id))
-        finally:
-            structlog.contextvars.reset_contextvars(**tokens)
-
-    async def _serve(self, scope: Scope, receive: Receive, sender: _Sender) -> None:
+        request_id = scope[REQUEST_ID] = _request_id(scope)
+        # Not unbound afterwards: a server runs each request in a context of its own.
+        structlog.contextvars.bind_contextvars(correlation_id=request_id)
+        sender = _Sender(scope, send, request_id)
         if sender.is_head:
             scope = {**scope, "method": "GET"}
         try:
@@ -62,19 +58,18 @@ class Edge:
 class _Sender:
     """Sends a response with the request's id, and without its body if HEAD asked for it."""
 
-    __slots__ = ("_request_id", "_send", "is_head", "started")
+    __slots__ = ("_headers", "_send", "is_head", "started")
 
     def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
         self._send = send
-        self._request_id = request_id.encode()
+        self._headers = ((b"x-request-id", request_id.encode()), _NO_SNIFFING)
         self.is_head = scope["method"] == "HEAD"
         self.started = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            headers = (b"x-request-id", self._request_id), (b"x-content-type-options", b"nosniff")
-            message = {**message, "headers": [*message.get("headers", ()), *headers]}
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
         elif self.is_head and message.get("body"):
             message = {**message, "body": b""}
         await self._send(message)

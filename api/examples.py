@@ -84,3 +84,15 @@ ACTOR: Example = {
     "loaded": True,
     "url": "/v1/actors/send_notification",
 }
+OF_SCHEMA: dict[str, Example] = {
+    "Accepted": ACCEPTED,
+    "Actor": ACTOR,
+    "ActorPage": {"items": [ACTOR], "next": None},
+    "AddedTask": ADDED,
+    "Health": {"status": "ok"},
+    "TaskDetail": DETAIL,
+    "TaskPage": {"items": [SUMMARY], "next": "MTI4NA"},
+    "TaskReference": REFERENCE,
+    "TaskSummary": SUMMARY,
+}
+"""By the names of the schemas in the OpenAPI document."""

@@ -41,7 +41,7 @@ class _StrictRequest(Request):
     async def json(self) -> Any:
         body = await self.body()
         try:
-            value = from_json(body, allow_inf_nan=False)
+            value = from_json(body)
         except ValueError as error:
             detail = f"The body is not JSON: {error}."
             raise HttpProblem(Code.MALFORMED_JSON, detail) from None
@@ -77,5 +77,5 @@ def _fault(value: Any) -> str | None:
         elif isinstance(item, str) and "\0" in item:
             return "a NUL character in a text"
         elif isinstance(item, float) and not math.isfinite(item):
-            return "a number that is too large"
+            return "a number that JSON cannot carry"
     return None

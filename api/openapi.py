@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from api import examples
 from api.problems import HTTP_PROBLEMS, MEDIA_TYPE, Kind
 from api.security import OPEN_PATH, required_role
 from postlude.errors import PostludeError
@@ -109,6 +110,9 @@ class Api(FastAPI):
         schemas["Problem"] = dict(SCHEMA)
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
+        # Set here, not on the models: FastAPI drops every null on its way, those of examples too.
+        for name, example in examples.OF_SCHEMA.items():
+            schemas.get(name, {})["examples"] = [example]
         components["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

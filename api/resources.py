@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from fastapi import Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from api import examples
 from postlude.dispatch.handle import TaskHandle
 from postlude.states import Reason, State
 
@@ -24,16 +23,8 @@ Text = Annotated[str, AfterValidator(_without_nul), Field(max_length=255)]
 """A name that a client asks for; databases refuse NUL."""
 
 
-class Resource(BaseModel):
-    """Something that the API shows; read from the ledger's own views by attribute."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-
-class TaskReference(Resource):
+class TaskReference(BaseModel):
     """A task that was added by the request that is being answered."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.REFERENCE]})
 
     id: str
     actor: str
@@ -44,8 +35,6 @@ class TaskReference(Resource):
 class Accepted(BaseModel):
     """The answer to a request that goes on in the background."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.ACCEPTED]})
-
     message: str
     tasks: list[TaskReference] = Field(description="What was added, in order.")
 
@@ -53,28 +42,12 @@ class Accepted(BaseModel):
 class AddedTask(TaskReference):
     """A task that was added on request, with what was decided about it."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.ADDED]})
-
     queue: str
     run_at: datetime | None = Field(description="Not before this instant; null: at once.")
 
 
-def task_url(request: Request, task_id: str) -> str:
-    """Return where a task is followed, as a path of this server."""
-    return f"{request.scope.get('root_path', '')}/v1/tasks/{task_id}"
-
-
-def reference(request: Request, handle: TaskHandle) -> TaskReference:
-    """Describe a task that the request has just added."""
-    return TaskReference(
-        id=handle.id, actor=handle.actor, state=State.ACCEPTED, url=task_url(request, handle.id)
-    )
-
-
-class TaskSummary(Resource):
+class TaskSummary(BaseModel):
     """A task in a list."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.SUMMARY]})
 
     id: str
     actor: str
@@ -91,8 +64,10 @@ class TaskSummary(Resource):
     url: str
 
 
-class Attempt(Resource):
+class Attempt(BaseModel):
     """One run of a task."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     number: int
     worker: str
@@ -107,8 +82,6 @@ class Attempt(Resource):
 class TaskDetail(TaskSummary):
     """A task with everything that is known about it."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.DETAIL]})
-
     arguments: dict[str, Any]
     options: dict[str, Any]
     attempts: list[Attempt]
@@ -118,10 +91,8 @@ class TaskDetail(TaskSummary):
     place: str = Field(description="Where it is and what it waits for, in words for people.")
 
 
-class Actor(Resource):
+class Actor(BaseModel):
     """An actor: what it is called with, and who runs it."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.ACTOR]})
 
     name: str
     queue: str
@@ -137,10 +108,6 @@ class Actor(Resource):
 class TaskPage(BaseModel):
     """One page of tasks, newest first."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"items": [examples.SUMMARY], "next": "MTI4NA"}]}
-    )
-
     items: list[TaskSummary]
     next: str | None = Field(description="Cursor of the next page; null: this was the last one.")
 
@@ -148,9 +115,17 @@ class TaskPage(BaseModel):
 class ActorPage(BaseModel):
     """All actors, by name: there is never a next page."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"items": [examples.ACTOR], "next": None}]}
-    )
-
     items: list[Actor]
     next: None = None
+
+
+def task_url(request: Request, task_id: str) -> str:
+    """Return where a task is followed, as a path of this server."""
+    return f"{request.scope.get('root_path', '')}/v1/tasks/{task_id}"
+
+
+def reference(request: Request, handle: TaskHandle) -> TaskReference:
+    """Describe a task that the request has just added."""
+    return TaskReference(
+        id=handle.id, actor=handle.actor, state=State.ACCEPTED, url=task_url(request, handle.id)
+    )

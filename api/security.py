@@ -73,6 +73,8 @@ _FORWARDED = frozenset(
         b"wl-proxy-client-ip",
     }
 )
+_FORWARDED_PREFIX = b"x-forwarded"
+_WATCHED = _FORWARDED | {b"host", b"origin", b"sec-fetch-site"}
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z.-]+)(?::\d{0,5})?", re.IGNORECASE)
 
 
@@ -158,9 +160,10 @@ def strangeness(scope: Scope) -> str | None:
         return "it did not come from this machine"
     host_seen = False
     for name, value in scope["headers"]:
+        if name not in _WATCHED and not name.startswith(_FORWARDED_PREFIX):
+            continue
         host_seen = host_seen or name == b"host"
-        reason = _strangeness_of_header(name, value)
-        if reason:
+        if reason := _strangeness_of_header(name, value):
             return reason
     return None if host_seen else "it has no Host header"
 
@@ -172,9 +175,7 @@ def _strangeness_of_header(name: bytes, value: bytes) -> str | None:
         return "a page of another site made it (Sec-Fetch-Site)" if value == b"cross-site" else None
     if name == b"origin":
         return None if _is_local_origin(value) else "a page of another site made it (Origin)"
-    if name in _FORWARDED or name.startswith(b"x-forwarded"):
-        return f"it was forwarded by a proxy ({name.decode('latin-1')})"
-    return None
+    return f"it was forwarded by a proxy ({name.decode('latin-1')})"
 
 
 @lru_cache(maxsize=256)

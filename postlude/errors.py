@@ -73,6 +73,14 @@ class UnsafeSQLite(LedgerError):
     title = "This SQLite library can corrupt the ledger"
 
 
+class BrokerAway(PostludeError):
+    """RabbitMQ does not answer. Tasks wait in the ledger and are published when it does."""
+
+    code = "broker-away"
+    status = 503
+    title = "The broker is unavailable"
+
+
 class BadArguments(PostludeError, TypeError):
     """Arguments do not fit the actor's signature; nothing was stored.
 

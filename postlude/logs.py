@@ -30,6 +30,7 @@ _LIBRARIES = {  # logger: the level below which it is noise
     "uvicorn.access": logging.WARNING,  # one line a request; the API's metrics count them
     "uvicorn.asgi": logging.WARNING,
     "dramatiq": logging.INFO,
+    "dramatiq.middleware.asyncio": logging.WARNING,  # four lines about its loop, a process
     "pika": logging.CRITICAL,  # a dozen lines for one refused connection; the broker logs one
     "apscheduler": logging.WARNING,  # two lines a tick
     "alembic": logging.WARNING,  # two lines a start

@@ -43,13 +43,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class RanTask:
-    """A task that was run: with what, and how it ended. ``delay`` is what a worker would wait."""
+    """A task that was run: with which arguments, by name, and how it ended.
+
+    ``delay`` is what a worker would have waited before it.
+    """
 
     id: str
     actor: str
     queue: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    arguments: dict[str, Any]
     delay: timedelta | None
     result: Any = None
     error: Exception | None = None
@@ -111,7 +113,7 @@ class _Runner:
         """Stop the loop that async actors ran in."""
         if self._loop is not None:
             set_event_loop_thread(None)
-            self._loop.stop()  # type: ignore[no-untyped-call] # Dramatiq's
+            self._loop.stop()
 
     def _raise(self, errors: Sequence[Exception | None]) -> None:
         for error in errors:
@@ -122,7 +124,8 @@ class _Runner:
         actor = intake.find_actor(broker(), task.actor)
         args, kwargs = intake.signature(actor).decode(task.arguments)
         delay = None if task.run_at is None else task.run_at - task.created_at
-        ran = RanTask(task.id, task.actor, task.queue, args, kwargs, delay)
+        named = inspect.signature(actor.fn).bind(*args, **kwargs).arguments
+        ran = RanTask(task.id, task.actor, task.queue, named, delay)
         self._tasks.ran.append(ran)
         if inspect.iscoroutinefunction(inspect.unwrap(actor.fn)):
             self._have_loop()
@@ -154,7 +157,7 @@ def _call(actor: Actor[..., Any], message: Message[Any]) -> Any:
 
 
 def _set_current(message: Message[Any] | None) -> None:
-    CurrentMessage().before_process_message(broker(), message)  # type: ignore[no-untyped-call] # Dramatiq's
+    CurrentMessage().before_process_message(broker(), message)
 
 
 def _apart(call: Callable[[], Any]) -> Any:

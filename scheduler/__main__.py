@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import ExitStack
 from datetime import timedelta
 from importlib import import_module
 from queue import Empty, SimpleQueue
@@ -13,16 +14,20 @@ import structlog
 
 from postlude import logs
 from postlude.broker import broker
+from postlude.broker.registry import close_delivery
+from postlude.broker.relay import Relay
 from postlude.errors import LedgerError, LedgerTooNew, LedgerTooOld, PostludeError, UnsafeSQLite
 from postlude.ledger.clock import now
-from postlude.process import close, current, open_as
+from postlude.process import open_as
 from postlude.schedules.declare import declarations
 from postlude.settings import settings
+from postlude.worker.chores import Chores
+from postlude.worker.reaper import Reaper
 from scheduler.service import Service
 from scheduler.sync import sync
 
 if TYPE_CHECKING:
-    from postlude.ledger.ledger import Ledger
+    from postlude.process import Process
 
 log = structlog.get_logger()
 
@@ -30,6 +35,7 @@ STOPPED, FAILED, MISCONFIGURED = 0, 1, 2
 GRACE = timedelta(seconds=1.5)
 """How long a stopping scheduler waits for the pass under way; cut short, it loses nothing."""
 LOOK_S = 1.0
+"""How soon it notices that its life is over."""
 
 
 def main() -> int:
@@ -51,40 +57,53 @@ def _run() -> int:
         signal.signal(number, lambda received, _frame: signals.put(received))
     logs.configure(settings(), "scheduler")
     import_module("actors")  # not at the top: a fault in there is reported like any other
-    open_as("scheduler")
-    sync(_ledger(), declarations(), broker(), now())
-    service = Service(_ledger)
-    service.start()
-    log.info("scheduler.started", incarnation=current().incarnation.id)
-    code = _wait(service, signals)
-    if not service.stop(GRACE):
-        log.warning("scheduler.pass_cut_short", hint="what it has not written is still due")
-    close()
+    while (code := _live(signals)) is None:
+        log.warning("scheduler.born_again", hint="it was silent for longer than the lease")
     log.info("scheduler.stopped")
     return code
 
 
-def _wait(service: Service, signals: SimpleQueue[int]) -> int:
-    """Return when a signal has come, or when the loop has ended although nothing should end it."""
-    while service.alive:
+def _live(signals: SimpleQueue[int]) -> int | None:
+    """Live one incarnation; returns the exit code, None when somebody has declared it dead."""
+    owner = open_as("scheduler")
+    with ExitStack() as leaving:
+        leaving.callback(owner.close)
+        leaving.callback(close_delivery)
+        sync(owner.ledger, declarations(), broker(), now())
+        _do_chores(owner, leaving)
+        service = Service(owner.ledger)
+        service.start()
+        leaving.callback(_stop, service)
+        log.info("scheduler.started", incarnation=owner.incarnation.id)
+        return _wait(owner, service, signals)
+
+
+def _do_chores(owner: Process, leaving: ExitStack) -> None:
+    """Do what every worker and scheduler does on the side."""
+    every, lease = owner.settings.heartbeat, owner.settings.lease
+    leaving.callback(Relay(owner).stop)
+    reaper = Reaper(owner.ledger, lease=lease, folder=owner.settings.data_dir / "run")
+    leaving.callback(Chores(every.total_seconds(), [reaper.look]).stop)
+
+
+def _wait(owner: Process, service: Service, signals: SimpleQueue[int]) -> int | None:
+    """Return when a signal has come, this life is over, or the loop has ended, which it must not."""
+    while service.alive and not owner.ended:
         try:
             received = signals.get(timeout=LOOK_S)
         except Empty:
             continue
         log.info("scheduler.stopping", signal=signal.Signals(received).name)
         return STOPPED
+    if owner.ended:
+        return None
     log.critical("scheduler.loop_ended", hint="this is a bug; the log has its error")
     return FAILED
 
 
-def _ledger() -> Ledger:
-    """Return this process's ledger, seeing to it that the process is on record as alive.
-
-    After somebody has declared it dead (it was stopped for too long) it begins a new life.
-    """
-    process = current()
-    _ = process.incarnation
-    return process.ledger
+def _stop(service: Service) -> None:
+    if not service.stop(GRACE):
+        log.warning("scheduler.pass_cut_short", hint="what it has not written is still due")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from postlude.schedules.trigger import build
 from scheduler.job import DueJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from postlude.ledger.ledger import Ledger
@@ -40,12 +39,9 @@ AT_ONCE = 500
 
 
 class LedgerJobStore(BaseJobStore):  # type: ignore[misc] # APScheduler ships no types
-    """Used by the thread of APScheduler's loop alone, in the order of the methods below.
+    """Used by the thread of APScheduler's loop alone, in the order of the methods below."""
 
-    ``ledger`` is called for each access: a process that was declared dead gets another one.
-    """
-
-    def __init__(self, ledger: Callable[[], Ledger]) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._due: list[DueJob] = []
         self._firings: list[tick.Firing] = []
@@ -54,7 +50,7 @@ class LedgerJobStore(BaseJobStore):  # type: ignore[misc] # APScheduler ships no
         """Forget an abandoned pass and read what is due, claiming nothing; raises LedgerError."""
         self._due, self._firings = [], []
         at = now()
-        with self._ledger().read() as connection:
+        with self._ledger.read() as connection:
             rows = schedules.due(connection, now=at, limit=AT_ONCE)
         for row in rows:
             self._read(row, at)
@@ -76,10 +72,10 @@ class LedgerJobStore(BaseJobStore):  # type: ignore[misc] # APScheduler ships no
     def get_next_run_time(self) -> datetime:
         """Write the pass and say when to look again. Raises LedgerError; then all is still due."""
         if self._firings:
-            _announce(self._ledger().write(partial(tick.record, firings=self._firings, now=now())))
+            _announce(self._ledger.write(partial(tick.record, firings=self._firings, now=now())))
         if len(self._due) >= AT_ONCE:
             return now()
-        with self._ledger().read() as connection:
+        with self._ledger.read() as connection:
             upcoming = schedules.next_at(connection)
         latest = now() + POLL
         return min(upcoming, latest) if upcoming else latest
@@ -136,7 +132,7 @@ class LedgerJobStore(BaseJobStore):  # type: ignore[misc] # APScheduler ships no
         flag = partial(
             schedule.set_aside, id_=row.id, incarnation=row.incarnation, reason=reason, now=now()
         )
-        self._ledger().write(flag)
+        self._ledger.write(flag)
 
 
 def _announce(recorded: list[tuple[tick.Firing, tick.Tick]]) -> None:

@@ -14,7 +14,6 @@ from scheduler.executor import TickExecutor
 from scheduler.jobstore import LedgerJobStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import timedelta
 
     from postlude.ledger.ledger import Ledger
@@ -32,7 +31,7 @@ class Service(BackgroundScheduler):  # type: ignore[misc] # APScheduler ships no
     and the next one finds what is still due.
     """
 
-    def __init__(self, ledger: Callable[[], Ledger]) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._store = LedgerJobStore(ledger)
         self._failures = 0
         super().__init__(

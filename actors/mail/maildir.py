@@ -46,7 +46,7 @@ class Maildir:
         log.info("mail.delivered", task_id=mail.key, transport="maildir", folder=str(self.folder))
 
     def _store(self, mail: Mail) -> None:
-        draft = self.folder / "tmp" / f"{mail.key}.{os.getpid()}.{secrets.token_hex(4)}"
+        draft = self.folder / "tmp" / f"{mail.key}.{secrets.token_hex(8)}"
         final = self.folder / "new" / mail.key
         try:
             _write(draft, mail.as_bytes(linesep="\n"))

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from actors.mail.attachment import Attachment
 
-# "7bit": every server takes the body, also those without 8BITMIME.
-_ASCII = policy.SMTP.clone(cte_type="7bit")
-_UTF8 = policy.SMTPUTF8.clone(cte_type="7bit")
 # What SMTP carries as it is: printable ASCII in lines of at most 998 characters.
 _PLAIN = re.compile(r"([\t -~]{0,998}(\r\n|[\r\n]))*[\t -~]{0,998}")
 
@@ -70,7 +67,8 @@ def compose(draft: Draft, *, task_id: str, mail_from: str, now: datetime) -> Mai
     """
     from_, to = sender(mail_from), recipient(draft.to)
     key = quote(task_id, safe="").replace(".", "%2E")
-    content = EmailMessage(policy=_UTF8 if needs_utf8(from_) or needs_utf8(to) else _ASCII)
+    utf8 = needs_utf8(from_) or needs_utf8(to)
+    content = EmailMessage(policy=policy.SMTPUTF8 if utf8 else policy.SMTP)
     content["Date"] = now
     content["From"] = from_
     content["To"] = to

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from sqlalchemy import Connection, select
 
 from api.openapi import ANY, responses
@@ -26,8 +26,6 @@ router = APIRouter(tags=["health"])
 
 class Health(BaseModel):
     """All is well; anything else is a problem."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
 
     status: Literal["ok"] = "ok"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -33,7 +34,9 @@ def json_schema_of(schema: ArgumentsSchema, binding: Binding) -> dict[str, Any]:
         "required": made.get("required", []),
         "additionalProperties": unknown,
     }
-    return {**whole, "$defs": made["$defs"]} if "$defs" in made else whole
+    described = {**whole, "$defs": made["$defs"]} if "$defs" in made else whole
+    _put_sets_in_order(described)
+    return described
 
 
 class _Generator(GenerateJsonSchema):
@@ -60,10 +63,24 @@ class _Generator(GenerateJsonSchema):
         """Stay silent about defaults without a JSON form: they are left out."""
 
 
+def _put_sets_in_order(node: Any) -> None:
+    """Sort defaults that are sets, whose order differs between processes as fingerprints must not."""
+    if isinstance(node, list):
+        for item in node:
+            _put_sets_in_order(item)
+    if not isinstance(node, dict):
+        return
+    if node.get("uniqueItems") and isinstance(node.get("default"), list):
+        node["default"].sort(key=json.dumps)
+    for item in node.values():
+        _put_sets_in_order(item)
+
+
 def _default(schema: ArgumentsSchema, name: str, default: Any) -> tuple[Any] | None:
     """Return the default in its JSON form, as a tuple because None is one; None without."""
     try:
         plain = schema.serializer.to_python({name: default}, mode="json", warnings="none")[name]
-        return (json.loads(json.dumps(plain, allow_nan=False)),)
+        value = json.loads(json.dumps(plain, allow_nan=False))
+        return (sorted(value, key=json.dumps) if isinstance(default, AbstractSet) else value,)
     except (TypeError, ValueError, RecursionError):
         return None  # a sentinel, say: it means something to the function alone

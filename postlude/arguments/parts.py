@@ -20,36 +20,25 @@ from postlude.arguments.limits import DEPTH_LIMIT
 
 Path: TypeAlias = tuple[str | int, ...]
 
-_ONE_PIECE = (str, bytes, bytearray, memoryview)
 
-
-def find(value: Any, wrong: Callable[[Any], bool], depth: int = DEPTH_LIMIT) -> Path | None:
+def find(value: Any, wrong: Callable[[Any], bool]) -> Path | None:
     """Return the way to the first value or key inside ``value`` that is ``wrong``; None if none is.
 
-    What lies deeper than ``depth`` is not looked at, so values that contain themselves are safe.
+    What lies deeper than DEPTH_LIMIT is not looked at, and nothing twice: values that contain
+    themselves are safe.
     """
-    if wrong(value):
-        return ()
-    if not depth:
-        return None
-    for step, part in parts(value):
-        if wrong(step):
-            return (_token(step),)
-        inner = find(part, wrong, depth - 1)
-        if inner is not None:
-            return (_token(step), *inner)
-    return None
+    return _find(value, wrong, DEPTH_LIMIT, set())
 
 
 def difference(given: Any, back: Any, depth: int = DEPTH_LIMIT) -> tuple[Path, Any, Any] | None:
     """Return where ``back`` is not what was ``given``, with both values there; None if it is.
 
     A sequence may come back as a list, and an instant in another time zone with the same offset.
-    Everything else keeps its type: ``Decimal("1.5")`` is not ``1.5`` here. Attributes that are
-    neither fields nor state (private attributes of models) do not count.
+    Everything else keeps its type: ``Decimal("1.5")`` is not ``1.5`` here. Of models and
+    dataclasses only the fields count.
     """
     inside = _steps(given) if depth else {}
-    if not inside and not isinstance(given, Sequence):
+    if not inside and not _is_list(given):
         return None if _same(given, back) else ((), given, back)
     others = _steps(back)
     if not _alike(given, back) or len(inside) != len(others):
@@ -68,7 +57,7 @@ def parts(value: Any) -> Iterator[tuple[Any, Any]]:
     """Yield what ``value`` holds, by key, index or field name; nothing for what is one piece."""
     if isinstance(value, Mapping):
         yield from value.items()
-    elif isinstance(value, Sequence | AbstractSet) and not isinstance(value, _ONE_PIECE):
+    elif _is_list(value) or isinstance(value, AbstractSet):
         yield from enumerate(value)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield from ((f.name, getattr(value, f.name, None)) for f in dataclasses.fields(value))
@@ -77,8 +66,6 @@ def parts(value: Any) -> Iterator[tuple[Any, Any]]:
         state = vars(value)
         yield from ((name, state.get(name)) for name in type(value).model_fields)
         yield from (value.__pydantic_extra__ or {}).items()
-    elif _compares_by_identity(value) and hasattr(value, "__dict__"):
-        yield from vars(value).items()  # its state is all that can be compared
 
 
 def non_finite(value: Any) -> bool:
@@ -99,9 +86,19 @@ def lone_surrogate(value: Any) -> bool:
     return False
 
 
-def _compares_by_identity(value: Any) -> bool:
-    kind: Any = type(value)
-    return kind.__eq__ is object.__eq__
+def _find(value: Any, wrong: Callable[[Any], bool], depth: int, seen: set[int]) -> Path | None:
+    if wrong(value):
+        return ()
+    if not depth or id(value) in seen:
+        return None
+    for step, part in parts(value):
+        seen.add(id(value))
+        if wrong(step):
+            return (_token(step),)
+        inner = _find(part, wrong, depth - 1, seen)
+        if inner is not None:
+            return (_token(step), *inner)
+    return None
 
 
 def _steps(value: Any) -> dict[Any, Any]:
@@ -111,12 +108,17 @@ def _steps(value: Any) -> dict[Any, Any]:
     return dict(parts(value))
 
 
+def _is_list(value: Any) -> bool:
+    text = str | bytes | bytearray | memoryview
+    return isinstance(value, Sequence) and not isinstance(value, text)
+
+
 def _alike(given: Any, back: Any) -> bool:
     if type(given) is type(back):
         return True
     if isinstance(given, Mapping):
         return isinstance(back, dict)
-    return isinstance(given, Sequence) and isinstance(back, list)
+    return _is_list(given) and isinstance(back, list)
 
 
 def _same(given: Any, back: Any) -> bool:
@@ -127,7 +129,7 @@ def _same(given: Any, back: Any) -> bool:
     if type(given) is int and isinstance(back, float | Decimal):
         return given == back  # the unvalidated default in "price: Decimal = 0"
     # A subclass may come back as what it extends: test clocks replace datetime by their own class.
-    return isinstance(given, type(back)) and _equal(given, back)
+    return isinstance(given, type(back)) and (_equal(given, back) or _same_state(given, back))
 
 
 def _same_instant(given: datetime, back: datetime) -> bool:
@@ -142,6 +144,17 @@ def _equal(given: Any, back: Any) -> bool:
         return bool(given == back)
     except (TypeError, ValueError):
         return False  # an array, say: what cannot be compared cannot be promised
+
+
+def _same_state(given: Any, back: Any) -> bool:
+    """Compare objects of a class that does not say when two of them are equal."""
+    if type(given) is not type(back) or not _compares_by_identity(type(given)):
+        return False
+    return hasattr(given, "__dict__") and _equal(vars(given), vars(back))
+
+
+def _compares_by_identity(kind: Any) -> bool:
+    return kind.__eq__ is object.__eq__
 
 
 def _token(step: Any) -> str | int:

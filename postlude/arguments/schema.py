@@ -6,9 +6,9 @@ import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
-from pydantic import GetCoreSchemaHandler, TypeAdapter
+from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter
 from pydantic.errors import (
     PydanticSchemaGenerationError,
     PydanticUndefinedAnnotation,
@@ -21,12 +21,11 @@ from postlude.arguments.hints import hint_of
 from postlude.arguments.travel import CannotTravel, Travel
 from postlude.errors import BadArguments
 
-_CONFIG = core_schema.CoreConfig(
-    allow_inf_nan=False,
-    ser_json_bytes="base64",
-    val_json_bytes="base64",
-    hide_input_in_errors=True,
+# Pydantic hands it down to dataclasses, typed dicts and named tuples without one of their own.
+_CONFIG = ConfigDict(
+    allow_inf_nan=False, ser_json_bytes="base64", val_json_bytes="base64", hide_input_in_errors=True
 )
+_CORE_CONFIG = cast("core_schema.CoreConfig", _CONFIG)  # these four have the same name in both
 _NOT_SCHEMAS = frozenset({"default", "expected", "metadata"})
 
 
@@ -77,14 +76,14 @@ def compile_schema(
     Raises BadArguments naming actor, parameter and type if one cannot travel as JSON.
     """
     named = _NamedArguments(signature, fn, actor)
-    core = TypeAdapter(Annotated[dict[str, Any], named]).core_schema
+    core = TypeAdapter(Annotated[dict[str, Any], named], config=_CONFIG).core_schema
     inexact = frozenset(named.inexact)
     return ArgumentsSchema(
         core=core,
-        validator=SchemaValidator(core, _CONFIG),
-        serializer=SchemaSerializer(core, _CONFIG),
+        validator=SchemaValidator(core, _CORE_CONFIG),
+        serializer=SchemaSerializer(core, _CORE_CONFIG),
         inexact=inexact,
-        reader=SchemaValidator(_only(inexact, core), _CONFIG) if inexact else None,
+        reader=SchemaValidator(_only(inexact, core), _CORE_CONFIG) if inexact else None,
         by_alias=not _aliases_differ(core),
         unresolved=named.unresolved,
     )
@@ -107,7 +106,7 @@ class _NamedArguments:
             parameter.name: self._field(parameter, handler)
             for parameter in self._signature.parameters.values()
         }
-        return core_schema.typed_dict_schema(fields, extra_behavior="forbid", config=_CONFIG)
+        return core_schema.typed_dict_schema(fields, extra_behavior="forbid", config=_CORE_CONFIG)
 
     def _field(
         self, parameter: inspect.Parameter, handler: GetCoreSchemaHandler

@@ -26,6 +26,7 @@ from postlude.states import Reason, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from postlude.ledger.task import Claimed, NewTask
     from postlude.worker.holdings import Held, Holdings
@@ -163,6 +164,17 @@ def message_of(task: Claimed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         options=options,
         message_id=task.id,
         message_timestamp=int(task.created_at.timestamp() * 1000),
+    )
+
+
+def cut_short(task: Claimed, started_at: datetime | None) -> Outcome:
+    """Return the outcome of a task whose worker may not wait for it any longer: it runs again."""
+    return Outcome(
+        State.QUEUED,
+        "interrupted",
+        started_at=started_at,
+        finished_at=clock.now(),
+        retries=task.retries,
     )
 
 

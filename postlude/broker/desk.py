@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from postlude import process
-from postlude.broker.delivery import Delivery, message_of, refused
+from postlude.broker.delivery import Delivery, cut_short, message_of, refused
 from postlude.broker.intake import find_actor, signature
 from postlude.errors import LedgerError, PostludeError, UnknownActor
 from postlude.ledger.transitions.hand_back import hand_back
@@ -47,8 +47,12 @@ class Desk:
 
     def receive(self, broker: Broker, tasks: Iterable[Claimed]) -> list[Delivery]:
         """Note claimed tasks and make them ready for their actors; what does not fit fails here."""
-        deliveries = []
-        for held in self.holdings.take(tasks):
+        deliveries: list[Delivery] = []
+        held_now = self.holdings.take(tasks)
+        if self.holdings.closed:
+            self.give_back(self.holdings.take_back())
+            return deliveries
+        for held in held_now:
             try:
                 actor = find_actor(broker, held.task.actor)
                 args, kwargs = signature(actor).decode(held.task.arguments)
@@ -73,6 +77,13 @@ class Desk:
             stored = self._submit(partial(hand_back, task=item.task))
             if stored:
                 stored.add_done_callback(partial(self._handed_back, item))
+
+    def cut_short(self) -> list[str]:
+        """Queue what is running again: this worker's time is up. Costs no retry; returns the ids."""
+        running = self.holdings.interrupt()
+        for held in running:
+            self._store(held, cut_short(held.task, held.started_at))
+        return [held.task.id for held in running]
 
     def note_progress(self, delivery: Delivery, progress: str) -> None:
         """Store how far a running task is; does not wait."""

@@ -19,7 +19,7 @@ from postlude.ledger.queries import ready
 from postlude.ledger.transitions.claim import claim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from dramatiq import Broker
     from dramatiq.broker import MessageProxy
@@ -42,8 +42,8 @@ class LedgerDelivery:
         del prefetch
         return LedgerConsumer(broker, queue, timeout)
 
-    def publish(self, tasks: Sequence[tuple[str, str, int]]) -> None:
-        """Do nothing: the commit that queued ``tasks`` wakes the workers."""
+    def publish(self) -> None:
+        """Do nothing: the commit that queued a task has woken the workers."""
 
     def close(self) -> None:
         """Do nothing: the process closes its ledger."""
@@ -104,23 +104,25 @@ class LedgerConsumer(Consumer):
     def _wait(self, limit_s: float) -> bool:
         """Wait for news from the ledger, or for room in this worker; False when neither came."""
         holdings = self._desk.holdings
-        if holdings.budget():
-            return self._news.wait(limit_s)
-        return holdings.room.wait(limit_s)
+        return self._news.wait(limit_s) if holdings.budget() else holdings.room.wait(limit_s)
 
     def _claim(self) -> list[Claimed]:
+        """Take what fits into this worker; a task that has to run alone comes before all others."""
         self._news.clear()
-        holdings = self._desk.holdings
-        limit = holdings.budget()
+        limit = self._desk.holdings.budget()
         if not limit:
             return []
         with self._desk.process.ledger.read() as connection:
-            if not ready.has_ready(connection, self._queue):
-                return []
             suspect = ready.has_suspect(connection, self._queue)
         if not suspect:
-            return self._take(limit, suspects=False)
-        return self._take(1, suspects=True) if holdings.idle else []
+            return self._claim_ready(limit)
+        return self._take(1, suspects=True) if self._desk.holdings.idle else []
+
+    def _claim_ready(self, limit: int) -> list[Claimed]:
+        with self._desk.process.ledger.read() as connection:
+            if not ready.has_ready(connection, self._queue):
+                return []
+        return self._take(limit, suspects=False)
 
     def _take(self, limit: int, *, suspects: bool) -> list[Claimed]:
         return self._desk.process.ledger.write(

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Protocol, cast
 from postlude import process
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dramatiq import Broker, Consumer
 
     from postlude.process import Process
@@ -36,8 +34,11 @@ class Delivers(Protocol):
     def consumer(self, broker: Broker, queue: str, prefetch: int, timeout: int) -> Consumer:
         """Return a consumer of ``queue``: it claims tasks in the ledger before it hands them out."""
 
-    def publish(self, tasks: Sequence[tuple[str, str, int]]) -> None:
-        """Tell the broker of tasks that have become queued: (id, queue, generation). Never raises."""
+    def publish(self) -> None:
+        """Hand tasks that have become queued to the broker; the relay's thread calls it after changes.
+
+        Raises LedgerError or BrokerAway, and is called again soon.
+        """
 
     def close(self) -> None:
         """Close every connection."""

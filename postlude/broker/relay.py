@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from postlude.broker.registry import delivery
-from postlude.errors import LedgerError
+from postlude.errors import BrokerAway, LedgerError
 from postlude.ledger import clock
 from postlude.ledger.queries.ready import next_due
 from postlude.ledger.transitions.promote import promote
@@ -50,26 +50,24 @@ class Relay:
         while not self._stop.is_set():
             try:
                 pause = self._pass()
-            except LedgerError as error:
+            except (LedgerError, BrokerAway) as error:
                 log.warning("relay.failed", error=str(error))
-                pause = AFTER_ERROR_S
-                self._stop.wait(pause)
-                continue
+                self._stop.wait(AFTER_ERROR_S)
             except Exception:
                 log.exception("relay.failed")
                 self._stop.wait(AFTER_ERROR_S)
-                continue
-            self._news.wait(pause)
+            else:
+                self._news.wait(pause)
 
     def _pass(self) -> float:
-        """Promote what is due; returns for how long to sleep if there is no news."""
+        """Promote and publish what is due; returns for how long to sleep if there is no news."""
         self._news.clear()
         with self._process.ledger.read() as connection:
             due = next_due(connection)
         now = clock.now()
-        if due is None or due > now:
-            left = LONGEST_SLEEP_S if due is None else (due - now).total_seconds()
-            return min(LONGEST_SLEEP_S, left)
-        moved = self._process.ledger.write(partial(promote, now=now, limit=BATCH))
-        delivery().publish(moved)
-        return 0
+        if due is not None and due <= now:
+            self._process.ledger.write(partial(promote, now=now, limit=BATCH))
+        delivery().publish()
+        if due is None:
+            return LONGEST_SLEEP_S
+        return min(LONGEST_SLEEP_S, max(0.0, (due - now).total_seconds()))

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from postlude.cli.demo import demo
+from postlude.cli.health import health
 from postlude.cli.migrate import migrate
 from postlude.cli.run import run
 from postlude.cli.settings import settings
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (run, demo, migrate, settings, version):
+for command in (run, demo, migrate, health, settings, version):
     app.command()(command)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+import structlog
+
 from postlude import logs
 from postlude.ledger.migrate import upgrade
 from postlude.settings import Settings
@@ -18,6 +20,8 @@ from postlude.supervisor.role import Role, stack
 from postlude.supervisor.supervisor import Supervisor
 
 __all__ = ["prepare", "run_stack"]
+
+log = structlog.get_logger()
 
 _OURS = "run"
 _LEAVING = timedelta(seconds=1.5)
@@ -59,16 +63,18 @@ def run_stack(
     )
     logs.configure(_for_people(settings), _OURS, stream=output.stream(_OURS))
     beats = LedgerBeats(settings)
-    herald = Herald(
-        ready=lambda: is_ready(base_url(settings)),
-        announce=lambda: output.write(_OURS, invitation(settings) if invite else []),
-    )
+
+    def announce() -> None:
+        log.info("stack.ready", url=base_url(settings))
+        if invite and settings.log_format != "json":
+            output.show(invitation(settings))
+
     supervisor = Supervisor(
         roles,
         output,
         deadline=settings.shutdown_timeout + _LEAVING,
         hanging=Watch(beats, limits(settings)),
-        each_turn=herald,
+        each_turn=Herald(lambda: is_ready(base_url(settings)), announce),
     )
     try:
         return supervisor.run(), supervisor.report

@@ -9,13 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import structlog
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from postlude.errors import LedgerError
-from postlude.ledger.clock import now as wall_clock
-from postlude.ledger.clock import to_micros
+from postlude.ledger import clock
 from postlude.ledger.engine import build_engine, reading
-from postlude.ledger.schema import incarnations
+from postlude.ledger.queries import incarnations
 from postlude.policy.hanging import Limits, Sign, Vitals, observe, verdict
 from postlude.settings import Settings
 from postlude.supervisor.child import Child
@@ -81,20 +80,21 @@ class LedgerBeats:
 
     def __init__(self, settings: Settings) -> None:
         self._engine: Engine = build_engine(settings)
-        self._since = to_micros(wall_clock())
+        self._since = clock.now()
         self._host = hostname()
 
     def __call__(self) -> list[Beat]:
-        """Return the live incarnations that were started on this machine since we were."""
-        wanted = select(incarnations.c.id, incarnations.c.pid, incarnations.c.heartbeat).where(
-            incarnations.c.ended_at.is_(None),
-            incarnations.c.host == self._host,
-            # An older row is a dead process's; its pid may be one of our children's by now.
-            incarnations.c.started_at >= self._since,
-        )
+        """Return the live incarnations that were started on this machine since we were.
+
+        An older one is a dead process's; its pid may be one of our children's by now.
+        """
         try:
             with reading(self._engine) as connection:
-                return [Beat(*row) for row in connection.execute(wanted)]
+                return [
+                    Beat(life.id, life.pid, life.heartbeat)
+                    for life in incarnations.alive(connection)
+                    if life.host == self._host and life.started_at >= self._since
+                ]
         except LedgerError as error:
             log.warning("ledger.unreadable", error=str(error))
             return []

@@ -49,19 +49,25 @@ class Output:
 
     def write(self, name: str, lines: list[str]) -> None:
         """Write ``lines`` of the role ``name``."""
-        if not lines or self.broken:
-            return
         prefix = self._prefixes[name]
-        text = "".join(f"{prefix}{line}\n" for line in lines)
+        self._put("".join(f"{prefix}{line}\n" for line in lines))
+
+    def show(self, lines: list[str]) -> None:
+        """Write ``lines`` without a name, so that they can be copied."""
+        self._put("".join(f"{line}\n" for line in lines))
+
+    def stream(self, name: str) -> TextIO:
+        """Return a text stream whose lines appear under ``name``, for a logging handler."""
+        return cast("TextIO", _Stream(self, name))
+
+    def _put(self, text: str) -> None:
+        if not text or self.broken:
+            return
         try:
             self._stream.write(text.encode("utf-8", "backslashreplace"))
             self._stream.flush()
         except BrokenPipeError:
             self.broken = True
-
-    def stream(self, name: str) -> TextIO:
-        """Return a text stream whose lines appear under ``name``, for a logging handler."""
-        return cast("TextIO", _Stream(self, name))
 
 
 class _Stream(io.TextIOBase):

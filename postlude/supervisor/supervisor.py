@@ -8,6 +8,7 @@ at a second Ctrl-C, is killed by name. If it is killed itself, its guard ends th
 from __future__ import annotations
 
 import selectors
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -169,6 +170,8 @@ class Supervisor:
             if slot.role.once:
                 self._code = self._code or (code if code >= 0 else KILLED)
             if self._draining_until is not None:
+                # Uvicorn ends by the signal that asked it to; that is no way to be killed.
+                how = "as asked" if code == -signal.SIGTERM else how
                 log.info("role.left", role=slot.role.name, how=how)
             elif slot.role.once:
                 self._drain(now)

@@ -104,9 +104,7 @@ def stop() -> None:
 
 def _overtime(table: Desk) -> None:
     """Hand back what still runs and end the process: a thread cannot be stopped, a process can."""
-    running = table.holdings.interrupt()
-    log.warning("worker.overtime", handed_back=[held.task.id for held in running])
-    table.give_back(running)
+    log.warning("worker.overtime", handed_back=table.cut_short())
     stop()
     os._exit(0)
 

@@ -30,7 +30,7 @@ while True: signal.pause()
 got = []
 signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
 say("up", os.getpid())
-signal.pause()
+while not got: signal.sigtimedwait([signal.SIGUSR1], 0.05)
 signal.sigtimedwait([signal.SIGUSR1], 0.5)
 say("times", len(got))
 """,

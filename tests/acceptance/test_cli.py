@@ -6,12 +6,15 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import postlude
+from postlude.ledger.ledger import Ledger
+from postlude.ledger.migrate import upgrade
+from postlude.settings import load
+from postlude.worker.incarnation import Incarnation
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,23 +40,20 @@ def test_help_names_every_command():
     done = run("--help")
 
     assert done.returncode == 0
-    for command in ("run", "demo", "migrate", "settings", "version"):
+    for command in ("run", "demo", "migrate", "health", "settings", "version"):
         assert f" {command} " in done.stdout
 
 
 def test_help_answers_at_once():
-    def took():
-        start = time.perf_counter()
+    def cost():
+        before = os.times()
         run("--help")
-        return time.perf_counter() - start
+        after = os.times()
+        used = after.children_user - before.children_user
+        return used + after.children_system - before.children_system
 
-    def bare():
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "pass"], check=True)
-        return time.perf_counter() - start
-
-    # Against the interpreter's own start, so that a busy machine does not count as a slow command.
-    assert min(took() for _ in range(5)) < 0.3 + 2 * min(bare() for _ in range(5))
+    # Processor time, so that a busy machine does not count as a slow command.
+    assert min(cost() for _ in range(3)) < 0.3
 
 
 def test_settings_shows_what_is_in_force_and_no_secret(tmp_path):
@@ -110,3 +110,19 @@ def test_a_taken_port_stops_it_before_anything_starts(tmp_path):
     assert f"port {port} on 127.0.0.1 is taken" in done.stderr
     assert "role.started" not in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_health_tells_whether_such_a_process_lives_here(tmp_path):
+    settings = load(data_dir=tmp_path)
+    upgrade(settings)
+    absent = run("health", "worker", POSTLUDE_DATA_DIR=str(tmp_path))
+    ledger = Ledger(settings)
+    life = Incarnation(ledger, kind="worker", queues=[], version="1", folder=tmp_path / "run")
+
+    alive = run("health", "worker", POSTLUDE_DATA_DIR=str(tmp_path), POSTLUDE_LEASE="1m")
+    other = run("health", "scheduler", POSTLUDE_DATA_DIR=str(tmp_path), POSTLUDE_LEASE="1m")
+    life.leave()
+    ledger.close()
+
+    assert (absent.returncode, alive.returncode, other.returncode) == (1, 0, 1)
+    assert absent.stderr.startswith("postlude: no live worker on this machine")

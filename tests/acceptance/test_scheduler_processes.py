@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
+from postlude.ledger.clock import now
 from postlude.ledger.ledger import Ledger
 from postlude.ledger.migrate import upgrade
+from postlude.ledger.transitions.bury import bury
 from postlude.settings import load
 
 ROOT = Path(__file__).parents[2]
@@ -174,10 +177,26 @@ def test_it_leaves_in_time_although_the_ledger_is_locked(ledger, start):
 
     with contextlib.closing(ledger.connect()) as blocker:
         blocker.begin()
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=20)
+        took, output = stop(process)
 
+    assert took < 8
     assert "Traceback" not in output
+
+
+def test_one_that_was_declared_dead_begins_a_new_life(ledger, start):
+    process = start()
+    until_ticked(ledger, 1)
+    lives = "SELECT id FROM postlude_incarnations WHERE kind = 'scheduler' AND ended_at IS NULL"
+    (first,) = rows(ledger, lives)
+
+    ledger.write(partial(bury, incarnation=first["id"], now=now(), proven=False))
+    (second,) = until(lambda: rows(ledger, lives))
+    until_ticked(ledger, 2)
+
+    _, output = stop(process)
+    assert second["id"] != first["id"]
+    assert "scheduler.born_again" in output
+    assert process.returncode == 0
     assert_no_tick_is_lost_or_doubled(ledger)
 
 

@@ -1,5 +1,6 @@
 """Every error is an RFC 9457 problem with a stable code, whichever layer it comes from."""
 
+import asyncio
 import json
 
 import pytest
@@ -82,6 +83,21 @@ def test_head_is_get_without_its_body():
 
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == whole.headers["content-length"]
+
+
+def test_the_body_is_not_even_sent_where_only_its_head_was_asked_for():
+    scope = {"type": "http", "method": "HEAD", "path": "/thing", "query_string": b"", "headers": []}
+    sent = []
+
+    async def receive():
+        return {"type": "http.request"}
+
+    async def send(message):
+        sent.append(message.get("body"))
+
+    asyncio.run(small_app(lambda: "some text")(scope, receive, send))
+
+    assert sent == [None, b""]
 
 
 def test_a_parameter_that_does_not_fit_is_pointed_at():

@@ -301,6 +301,7 @@ def test_a_task_says_that_it_waits_for_a_free_worker(client):
     location = client.post("/send-notification/ada@example.com").headers["location"]
 
     assert followed(client, location)["place"] == "waiting for a free worker"
+    assert client.get("/v1/actors/send_notification").json()["workers"] == 1
 
 
 NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)

@@ -46,17 +46,20 @@ BEFORE_RENAMING = ("os.rename", "/tmp/")
 BEFORE_THE_NAME_IS_DURABLE = ("open", "/new")
 
 
-@contextmanager
-def stopped_child(folder, event, path):
-    """Run CHILD up to that event; it is gone when this ends, one way or another."""
-    child = subprocess.Popen(
+def start_child(folder, event, path):
+    return subprocess.Popen(
         [sys.executable, "-c", CHILD, str(folder), event, path],
         cwd=ROOT,
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    with child:
+
+
+@contextmanager
+def stopped_child(folder, event, path):
+    """Run CHILD up to that event; it is gone when this ends, one way or another."""
+    with start_child(folder, event, path) as child:
         try:
             assert child.stdout.readline() == "stopped\n"
             yield child
@@ -148,6 +151,17 @@ def test_a_second_run_after_the_mail_was_read_adds_none(tmp_path, flags):
     (found,) = read(tmp_path)
     assert found.get_content() == "first\n"
     assert files(tmp_path, "cur") == [TASK + flags]
+
+
+def test_a_mail_that_was_read_is_not_even_written_again(tmp_path):
+    Maildir(tmp_path).deliver(mail("first"))
+    move_to_cur(tmp_path)
+
+    with start_child(tmp_path, *BEFORE_WRITING) as child:
+        output, _ = child.communicate("", timeout=30)
+
+    assert child.returncode == 0
+    assert "stopped" not in output
 
 
 @pytest.mark.parametrize("instant", [BEFORE_WRITING, BEFORE_RENAMING])

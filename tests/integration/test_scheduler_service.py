@@ -40,7 +40,7 @@ def ledger(settings):
 
 @contextmanager
 def scheduling(ledger):
-    service = Service(lambda: ledger)
+    service = Service(ledger)
     service.start()
     try:
         yield service
@@ -49,7 +49,7 @@ def scheduling(ledger):
 
 
 def add(ledger, id_="tidy", *, since=None, **changes):
-    """Declare a schedule as code would have done at ``since``."""
+    """Declare a schedule as code would have done at ``since``: a few seconds ago."""
     trigger = changes.pop("trigger", {"every": "1s"})
     columns = {
         "actor": "tidy",
@@ -64,7 +64,9 @@ def add(ledger, id_="tidy", *, since=None, **changes):
             spec.read(trigger), zone=spec.zone("UTC"), anchor=anchor
         ).get_next_fire_time(None, at),
     } | changes
-    ledger.write(partial(declare, schedule=NewSchedule(id=id_, **columns), now=since or now()))
+    ledger.write(
+        partial(declare, schedule=NewSchedule(id=id_, **columns), now=since or now() - 3 * SECOND)
+    )
 
 
 def rows(ledger, statement, **parameters):
@@ -98,6 +100,10 @@ def until(condition, seconds=10):
     return answer
 
 
+def named(logs, event):
+    return [entry for entry in logs if entry["event"] == event]
+
+
 def change(ledger, statement, **parameters):
     connection = ledger.connect()
     connection._cursor.execute(statement, parameters)
@@ -122,7 +128,7 @@ def test_a_tick_queues_one_task_under_an_id_of_its_own(ledger):
 
 
 def test_a_tick_is_punctual(ledger):
-    add(ledger)
+    add(ledger, since=now())
 
     with scheduling(ledger):
         tick = until(lambda: ticks(ledger))[0]
@@ -160,19 +166,33 @@ def test_the_first_to_record_a_pass_takes_it(ledger):
     assert len(ticks(ledger)) == 1
 
 
-def test_a_fire_time_that_comes_round_again_makes_no_second_task(ledger):
-    add(ledger, since=now() - 3 * SECOND)
-    first = row(ledger)["next_at"]
+def test_a_pass_that_comes_too_late_sets_nothing_back(ledger):
+    add(ledger)
+    found = row(ledger)
+    at = from_micros(found["next_at"])
+    stale = Firing("tidy", found["incarnation"], at, at + SECOND, (Tick(at, None, "a test"),))
     with scheduling(ledger):
-        until(lambda: len(ticks(ledger)) >= 3)
-    before = len(tasks(ledger))
+        until(lambda: len(ticks(ledger)) >= 2)
+    before = row(ledger)["next_at"]
 
-    change(ledger, "UPDATE postlude_schedules SET next_at = :next_at", next_at=first)
+    assert ledger.write(partial(record, firings=[stale], now=now())) == []
+
+    assert row(ledger)["next_at"] == before
+
+
+def test_a_fire_time_that_comes_round_again_makes_no_task_after_all(ledger):
+    add(ledger)
+    found = row(ledger)
+    at = from_micros(found["next_at"])
+    skipped = Firing("tidy", found["incarnation"], at, at, (Tick(at, None, "a test"),))
+    ledger.write(partial(record, firings=[skipped], now=now()))
+
     with scheduling(ledger):
         until(lambda: row(ledger)["next_at"] > to_micros(now()))
 
-    times = [tick["scheduled_for"] for tick in ticks(ledger)]
-    assert len(times) == len(set(times)) == len(tasks(ledger)) >= before
+    first, *others = ticks(ledger)
+    assert (first["outcome"], first["reason"]) == ("skipped", "a test")
+    assert [tick["task"] for tick in others] == [task["id"] for task in tasks(ledger)]
 
 
 def test_missed_fire_times_run_once_and_are_recorded(ledger):
@@ -259,21 +279,22 @@ def test_a_locked_ledger_delays_ticks_and_loses_none(ledger):
         until(lambda: ticks(ledger))
         with closing(ledger.connect()) as blocker:
             blocker.begin()
-            until(lambda: any(entry["event"] == "scheduler.pass_abandoned" for entry in logs))
-        until(lambda: any(entry["event"] == "scheduler.recovered" for entry in logs))
+            abandoned = until(lambda: named(logs, "scheduler.pass_abandoned"))
+        until(lambda: named(logs, "scheduler.recovered"))
         last = to_micros(now())
         until(lambda: ticks(ledger)[-1]["scheduled_for"] > last)
 
     times = [tick["scheduled_for"] for tick in ticks(ledger)]
     assert {b - a for a, b in pairwise(times)} == {1_000_000}
     assert len(tasks(ledger)) == len(times)
+    assert "the ledger did not confirm" in abandoned[0]["error"]
 
 
 def test_no_error_ends_the_loop(ledger):
     add(ledger)
     with structlog.testing.capture_logs() as logs, scheduling(ledger) as service:
         change(ledger, "ALTER TABLE postlude_schedules RENAME TO elsewhere")
-        until(lambda: any(entry["event"] == "scheduler.pass_abandoned" for entry in logs))
+        until(lambda: named(logs, "scheduler.pass_abandoned"))
         change(ledger, "ALTER TABLE elsewhere RENAME TO postlude_schedules")
         until(lambda: ticks(ledger))
 

@@ -4,14 +4,14 @@ import functools
 import inspect
 import json
 import threading
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, NotRequired, Unpack
 
 import pytest
 from dramatiq import GenericActor
 from dramatiq.asyncio import async_to_sync
 from hypothesis import given
 from hypothesis import strategies as st
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from postlude.arguments import Signature
 from postlude.errors import BadArguments
@@ -56,7 +56,9 @@ def test_however_a_call_spells_its_arguments_the_text_is_the_same():
     signature = signature_of(send_notification)
 
     assert signature.encode(("a", "b"), {}) == signature.encode((), {"message": "b", "email": "a"})
-    assert signature.encode(["a", "b"], {}) == signature.encode_named({"message": "b", "email": "a"})
+    assert signature.encode(["a", "b"], {}) == signature.encode_named(
+        {"message": "b", "email": "a"}
+    )
 
 
 def test_defaults_are_not_stored_but_applied_by_the_function_when_it_runs():
@@ -232,7 +234,7 @@ def test_exactly_the_calls_that_python_makes_are_taken_and_come_back(args, kwarg
 def test_any_parameter_name_that_python_knows_works():
     names = "schema copy json _private __dunder__ class_ validate model_config type default été"
     namespace: dict[str, Any] = {}
-    exec(f"def actor({', '.join(names.split())}): ...", namespace)  # noqa: S102
+    exec(f"def actor({', '.join(names.split())}): ...", namespace)
     given_values = dict.fromkeys(names.split(), 1)
     signature = signature_of(namespace["actor"])
 
@@ -287,7 +289,16 @@ def two(prefix: str, day: int):
         functools.partial(two, "x"),
         functools.partial(functools.partial(two), prefix="x"),
     ],
-    ids=["object", "method", "classmethod", "class-based", "async", "wrapped", "partial", "partials"],
+    ids=[
+        "object",
+        "method",
+        "classmethod",
+        "class-based",
+        "async",
+        "wrapped",
+        "partial",
+        "partials",
+    ],
 )
 def test_the_signature_of_any_callable_is_found(fn):
     signature = Signature.of(fn, "actor")

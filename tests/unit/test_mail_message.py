@@ -226,6 +226,16 @@ def test_only_a_name_that_is_not_ascii_needs_smtputf8():
     assert not needs("ann@exämple.com")
 
 
+@pytest.mark.parametrize("to", ["jörg@example.com", "ann@example.com"])
+def test_headers_are_utf8_only_where_an_address_needs_it(to):
+    mail_from = "Käthe <kaethe@example.com>"
+
+    mail = compose(Draft(to, "Hi"), task_id=TASK, mail_from=mail_from, now=NOW)
+
+    assert f"To: {to}\r\n".encode() in mail.as_bytes(linesep="\r\n")
+    assert ("Käthe".encode() in mail.as_bytes(linesep="\r\n")) is (not to.isascii())
+
+
 @pytest.mark.parametrize("mail_from", ["postlude", "a@b.cd\nBcc: x@y.zz", "", "a@b.cd, e@f.gh"])
 def test_a_bad_sender_names_the_setting(mail_from):
     with pytest.raises(SettingsError, match="POSTLUDE_MAIL_FROM"):

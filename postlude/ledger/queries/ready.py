@@ -17,6 +17,10 @@ _READY = text("SELECT 1 FROM postlude_tasks WHERE state = 'queued' AND queue = :
 _SUSPECT = text("""
     SELECT 1 FROM postlude_tasks
     WHERE state = 'queued' AND queue = :queue AND suspect = 1 LIMIT 1""")
+_UNPUBLISHED = text("""
+    SELECT id, queue, generation FROM postlude_tasks
+    WHERE state = 'queued' AND published_at IS NULL AND suspect = 0
+    ORDER BY priority, seq LIMIT :limit""")
 _DUE = text("SELECT min(run_at) FROM postlude_tasks WHERE state = 'scheduled'")
 
 
@@ -34,3 +38,12 @@ def next_due(connection: Connection) -> datetime | None:
     """Return when the next scheduled task is due; reads one index entry."""
     micros: int | None = connection.execute(_DUE).scalar_one()
     return from_micros(micros)
+
+
+def unpublished(connection: Connection, limit: int) -> list[tuple[str, str, int]]:
+    """Return queued tasks that no message stands for yet: (id, queue, generation), best first.
+
+    Suspects are left out: a worker that has nothing else in hand takes them from the ledger.
+    """
+    rows = connection.execute(_UNPUBLISHED, {"limit": limit})
+    return [(row.id, row.queue, row.generation) for row in rows]

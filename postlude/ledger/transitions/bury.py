@@ -42,7 +42,7 @@ _QUARANTINE = Statement(
 _TAKE_BACK = Statement(
     text("""
     UPDATE postlude_tasks
-    SET state = 'queued', generation = generation + 1, token = NULL, owner = NULL,
+    SET state = 'queued', generation = generation + 1, published_at = NULL, token = NULL, owner = NULL,
         claimed_at = NULL, started_at = NULL, attempts = attempts + 1,
         crashes = crashes + suspect * :proven,
         suspect = CASE WHEN :proven = 1 THEN 1 ELSE suspect END
@@ -52,7 +52,7 @@ _RELEASE = Statement(
     text("""
     UPDATE postlude_tasks
     SET state = CASE WHEN run_at IS NULL OR run_at <= :now THEN 'queued' ELSE 'scheduled' END,
-        generation = generation + 1, owner = NULL
+        generation = generation + 1, published_at = NULL, owner = NULL
     WHERE owner = :id AND state = 'accepted'""")
 )
 

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 HAND_BACK = Statement(
     text("""
     UPDATE postlude_tasks
-    SET state = 'queued', generation = generation + 1, token = NULL, owner = NULL, claimed_at = NULL
+    SET state = 'queued', generation = generation + 1, published_at = NULL,
+        token = NULL, owner = NULL, claimed_at = NULL
     WHERE seq = :seq AND state = 'running' AND token = :token""")
 )
 
 FORGOTTEN = Statement(
     text("""
     UPDATE postlude_tasks
-    SET state = 'queued', generation = generation + 1, token = NULL, owner = NULL, claimed_at = NULL
+    SET state = 'queued', generation = generation + 1, published_at = NULL,
+        token = NULL, owner = NULL, claimed_at = NULL
     WHERE id = :id AND state = 'running' AND owner = :owner""")
 )
 

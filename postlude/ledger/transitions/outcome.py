@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 FINISH = Statement(
     text("""
     UPDATE postlude_tasks
-    SET state = :state, reason = :reason, run_at = :run_at, generation = generation + :queued,
+    SET state = :state, reason = :reason, run_at = :run_at,
+        generation = generation + :queued, published_at = NULL,
         token = NULL, owner = NULL, attempts = :attempt, retries = :retries, suspect = 0,
         result = :result, started_at = :started_at, finished_at = :finished_at
     WHERE seq = :seq AND state = 'running' AND token = :token""")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PROMOTE = Statement(
     text("""
-    UPDATE postlude_tasks SET state = 'queued', generation = generation + 1
+    UPDATE postlude_tasks SET state = 'queued', generation = generation + 1, published_at = NULL
     WHERE seq IN (
         SELECT seq FROM postlude_tasks
         WHERE state = 'scheduled' AND run_at <= :now ORDER BY run_at LIMIT :limit)

@@ -18,7 +18,7 @@ RELEASE = Statement(
     text("""
     UPDATE postlude_tasks
     SET state = CASE WHEN run_at IS NULL OR run_at <= :now THEN 'queued' ELSE 'scheduled' END,
-        generation = generation + 1, owner = NULL
+        generation = generation + 1, published_at = NULL, owner = NULL
     WHERE id = :id AND state = 'accepted' AND owner = :owner""")
 )
 WITHDRAW = Statement(

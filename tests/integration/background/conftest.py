@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 import dramatiq
@@ -75,7 +74,7 @@ class Life:
     def settle(self) -> None:
         """Return when everything that was written so far, and what follows from it, is stored."""
         for _ in range(3):
-            self.ledger.write(lambda _tx: None, timeout=timedelta(seconds=10))
+            self.ledger.submit(lambda _tx: None, patient=True).result(10)
 
     def tasks(self) -> list[tuple[Any, str]]:
         """Return argument and state of each task, in the order of their acceptance."""

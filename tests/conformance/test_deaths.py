@@ -1,0 +1,128 @@
+"""What a task may expect of every broker when workers are killed, stopped or frozen."""
+
+from __future__ import annotations
+
+import signal
+
+from postlude.states import Reason, State
+
+
+def test_a_task_whose_worker_is_killed_runs_again(fleet, actors):
+    first = fleet.start()
+    message = actors.hold.send("mail")
+    fleet.noted("mail")
+
+    fleet.kill(first)
+    fleet.let_go("mail")
+    fleet.start()
+
+    assert fleet.ended(message).state is State.SUCCEEDED
+    assert fleet.journal() == ["mail", "mail"]
+    assert [a.outcome for a in fleet.attempts(message)] == ["worker-died", "succeeded"]
+
+
+def test_a_task_that_kills_its_worker_is_quarantined_and_innocents_are_not(fleet, actors):
+    worker = fleet.start()
+    innocents = [actors.hold.send("innocent") for _ in range(2)]
+    fleet.until(lambda: fleet.journal() == ["innocent"] * 2)
+    culprit = actors.die.send()
+
+    fleet.wait(worker)
+    fleet.let_go("innocent")
+    for _ in range(3):
+        fleet.wait(fleet.start())
+    fleet.start()
+
+    view = fleet.ended(culprit)
+    assert (view.state, view.reason, view.crashes) == (State.FAILED, Reason.CRASH_LOOP, 3)
+    assert fleet.journal().count("dying") == 4
+    for innocent in innocents:
+        ended = fleet.ended(innocent)
+        assert (ended.state, ended.crashes) == (State.SUCCEEDED, 0)
+
+
+def test_a_worker_that_wakes_up_late_changes_nothing(fleet, actors):
+    frozen = fleet.start()
+    message = actors.hold.send("mail")
+    fleet.noted("mail")
+    fleet.kill(frozen, signal.SIGSTOP)
+
+    fleet.start()
+    fleet.until(lambda: fleet.journal() == ["mail", "mail"])
+    fleet.kill(frozen, signal.SIGCONT)
+    fleet.until(lambda: "heart.buried" in fleet.logs())
+    fleet.let_go("mail")
+    view = fleet.ended(message)
+    fleet.until(lambda: "late_news" in fleet.logs() or "news_dropped" in fleet.logs())
+
+    assert view.state is State.SUCCEEDED
+    assert fleet.view(message) == view
+    assert [a.outcome for a in fleet.attempts(message)] == ["worker-died", "succeeded"]
+
+
+def test_a_worker_that_was_frozen_works_again(fleet, actors):
+    worker = fleet.start()
+    fleet.kill(worker, signal.SIGSTOP)
+    other = fleet.start()
+    fleet.until(lambda: "reaper.buried" in fleet.logs())
+    fleet.stop(other)
+
+    fleet.kill(worker, signal.SIGCONT)
+
+    assert actors.add.send(1).get_result(block=True, timeout=20_000) == 3
+
+
+def test_a_deploy_finishes_what_runs_and_hands_back_the_rest(fleet, actors):
+    first = fleet.start(threads=1)
+    messages = [actors.hold.send(f"{n}") for n in range(10)]
+    fleet.noted("0")
+
+    first.terminate()
+    fleet.until(lambda: "Shutting down" in fleet.logs())
+    fleet.until(lambda: fleet.count("state = 'queued'") == 9)
+    fleet.let_go("0")
+    assert first.wait(20) == 0
+
+    assert fleet.view(messages[0]).state is State.SUCCEEDED
+    assert [fleet.view(m).attempts for m in messages] == [1] + [0] * 9
+    for n in range(1, 10):
+        fleet.let_go(f"{n}")
+    fleet.start()
+    assert {fleet.ended(m).state for m in messages} == {State.SUCCEEDED}
+    assert sorted(fleet.journal()) == [f"{n}" for n in range(10)]
+
+
+def test_a_task_that_outlasts_the_deploy_is_handed_back(fleet, actors):
+    first = fleet.start(POSTLUDE_SHUTDOWN_TIMEOUT="300ms")
+    message = actors.hold.send("long")
+    fleet.noted("long")
+
+    assert fleet.stop(first) == 0
+
+    view = fleet.view(message)
+    assert (view.state, view.crashes, view.retries) == (State.QUEUED, 0, 0)
+    assert [a.outcome for a in fleet.attempts(message)] == ["interrupted"]
+
+
+def test_an_actor_that_wants_to_know_is_interrupted_and_loses_no_retry(fleet, actors):
+    first = fleet.start()
+    message = actors.hold_until_told.send("polite")
+    fleet.noted("polite")
+
+    assert fleet.stop(first) == 0
+
+    view = fleet.view(message)
+    assert (view.state, view.retries) == (State.QUEUED, 0)
+    assert [a.outcome for a in fleet.attempts(message)] == ["interrupted"]
+
+
+def test_two_workers_share_the_tasks_and_run_each_once(fleet, actors):
+    fleet.start()
+    fleet.start()
+
+    for number in range(300):
+        actors.jot.send(f"{number}")
+
+    fleet.until(lambda: fleet.count("state = 'succeeded'") == 300)
+    assert sorted(fleet.journal(), key=int) == [f"{number}" for number in range(300)]
+    assert fleet.count("attempts <> 1") == 0

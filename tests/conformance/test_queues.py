@@ -1,0 +1,47 @@
+"""What stops at the door of every broker, and which tasks a worker takes from its queues."""
+
+from __future__ import annotations
+
+import pytest
+
+from postlude.errors import BadArguments, UnknownActor
+from postlude.states import State
+
+
+@pytest.mark.parametrize("arguments", [(), ("one",), (1, 2, 3), (float("nan"),)])
+def test_bad_arguments_stop_at_the_door(fleet, actors, arguments):
+    with pytest.raises(TypeError) as caught:
+        actors.add.send(*arguments)
+
+    assert isinstance(caught.value, BadArguments)
+    assert "add()" in str(caught.value)
+    assert fleet.count("1 = 1") == 0
+
+
+def test_an_unknown_actor_stops_at_the_door(fleet, actors):
+    message = actors.add.message(1).copy(actor_name="substract")
+
+    with pytest.raises(UnknownActor, match=r"'substract'; known: .*add"):
+        actors.add.broker.enqueue(message)
+
+    assert fleet.count("1 = 1") == 0
+
+
+def test_better_priorities_run_first(fleet, actors):
+    for word, priority in (("c", 20), ("a", -5), ("b", 0)):
+        actors.jot.send_with_options(args=(word,), priority=priority)
+    fleet.start(threads=1)
+
+    fleet.noted("c")
+
+    assert fleet.journal() == ["a", "b", "c"]
+
+
+def test_a_worker_serves_only_the_queues_it_is_told_to(fleet, actors):
+    there = actors.elsewhere.send()
+    here = actors.jot.send("here")
+
+    fleet.start("-Q", actors.QUEUE)
+
+    assert fleet.ended(here).state is State.SUCCEEDED
+    assert fleet.view(there).state is State.QUEUED
