@@ -17,20 +17,30 @@ _FIXED = {
 }
 
 
-def describe(task: TaskView, *, workers: int, holder: IncarnationView | None, now: datetime) -> str:
+def describe(
+    task: TaskView,
+    *,
+    workers: int,
+    consumers: int,
+    holder: IncarnationView | None,
+    now: datetime,
+) -> str:
     """Say where ``task`` is.
 
-    ``workers`` is the number of live ones that know its actor; ``holder`` the live incarnation that
-    has the task in its hands, None when it has died and nobody has taken the task back yet.
+    ``workers`` is the number of live ones that know its actor, ``consumers`` of those that take from
+    its queue. ``holder`` is the live incarnation that has the task in its hands; None when it has
+    died and nobody has taken the task back yet.
     """
     if task.state in _FIXED:
         return _FIXED[task.state] + (f": {task.reason}" if task.reason else "")
     if task.state is State.RUNNING:
         return _in_hands(task, holder)
     if task.state is State.SCHEDULED and task.run_at and task.run_at > now:
-        return _scheduled(task)
+        return _scheduled(task, task.run_at)
     if not workers:
         return f"no live worker knows actor {task.actor!r}; start one with: dramatiq actors"
+    if not consumers:
+        return f"no live worker takes from queue {task.queue!r}; leave out -Q, or add it there"
     return "waiting for a free worker" + _history(task)
 
 
@@ -43,12 +53,9 @@ def _in_hands(task: TaskView, holder: IncarnationView | None) -> str:
     return f"running on {worker} since {task.started_at.isoformat(timespec='seconds')}"
 
 
-def _scheduled(task: TaskView) -> str:
-    assert task.run_at is not None  # noqa: S101 # the caller has compared it
-    at = task.run_at.isoformat(timespec="seconds")
-    return (f"to be tried again at {at}" if task.retries else f"scheduled for {at}") + _history(
-        task
-    )
+def _scheduled(task: TaskView, at: datetime) -> str:
+    words = "to be tried again at" if task.retries else "scheduled for"
+    return f"{words} {at.isoformat(timespec='seconds')}{_history(task)}"
 
 
 def _history(task: TaskView) -> str:

@@ -14,15 +14,19 @@ import structlog
 
 from postlude.ledger.ledger import Ledger
 from postlude.settings import settings as read_settings
+from postlude.worker.chores import Chores
 from postlude.worker.incarnation import Incarnation
 from postlude.worker.pulse import Pulse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from postlude.settings import Settings
 
 log = structlog.get_logger()
+
+CHORE_S = 3.0
+"""Between two rounds of a chore that others tend to here, such as the audit of promises."""
 
 
 class Process:
@@ -40,6 +44,7 @@ class Process:
         self._queues = tuple(queues)
         self._incarnation: Incarnation | None = None
         self._lock = threading.Lock()
+        self._chores: list[Chores] = []
 
     @property
     def incarnation(self) -> Incarnation:
@@ -54,9 +59,15 @@ class Process:
         """Say whether this life is over: whoever holds on to it must get the current one."""
         return _current is not self
 
+    def tend(self, chore: Callable[[], object]) -> None:
+        """Do ``chore`` every few seconds, in a thread, for as long as this life lasts."""
+        self._chores.append(Chores(CHORE_S, [chore]))
+
     def close(self) -> None:
         """Leave: hand back what is held, store what is waiting, close every connection."""
         _forget(self)
+        for chores in self._chores:
+            chores.stop()
         self.pulse.close()
         if self._incarnation:
             self._incarnation.leave()

@@ -100,23 +100,32 @@ class LedgerConsumer(Consumer):
     def close(self) -> None:
         """Stop listening; what is still held is handed back by the desk."""
         self._desk.process.pulse.forget(self._news)
+        self._desk.holdings.unreserve(self._queue)
 
     def _wait(self, limit_s: float) -> bool:
         """Wait for news from the ledger, or for room in this worker; False when neither came."""
         holdings = self._desk.holdings
-        return self._news.wait(limit_s) if holdings.budget() else holdings.room.wait(limit_s)
+        event = self._news if holdings.budget(self._queue) else holdings.room
+        return event.wait(limit_s)
 
     def _claim(self) -> list[Claimed]:
         """Take what fits into this worker; a task that has to run alone comes before all others."""
         self._news.clear()
-        limit = self._desk.holdings.budget()
+        holdings = self._desk.holdings
+        limit = holdings.budget(self._queue)
         if not limit:
             return []
         with self._desk.process.ledger.read() as connection:
             suspect = ready.has_suspect(connection, self._queue)
         if not suspect:
+            holdings.unreserve(self._queue)
             return self._claim_ready(limit)
-        return self._take(1, suspects=True) if self._desk.holdings.idle else []
+        if not holdings.reserve(self._queue):
+            return []
+        try:
+            return self._take(1, suspects=True)
+        finally:
+            holdings.unreserve(self._queue)
 
     def _claim_ready(self, limit: int) -> list[Claimed]:
         with self._desk.process.ledger.read() as connection:

@@ -130,14 +130,12 @@ async def provide(connection: HTTPConnection, in_process: InProcess) -> AsyncIte
     exchange: Exchange | None = connection.scope.get(SCOPE_KEY)
     if exchange is None:
         _refuse_connection(connection)
-    tasks = exchange.injected
-    if tasks is None:
-        tasks = exchange.injected = Tasks(bundle=Bundle(exchange, in_process, wanted=True))
+    bundle = Bundle(exchange, in_process, wanted=True)
     try:
-        yield tasks
+        yield Tasks(bundle=bundle)  # one for all who ask: FastAPI caches it for the request
     finally:
         if not exchange.started:
-            tasks.bundle.fail()
+            bundle.fail()
 
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from postlude.errors import PostludeError
 if TYPE_CHECKING:
     from starlette.background import BackgroundTasks as InProcess
 
-    from postlude.dispatch.background import Tasks
     from postlude.door import Door
     from postlude.ledger.task import NewTask
 
@@ -81,12 +80,10 @@ class Bundle:
 class Exchange:
     """One request and its response, as far as durable tasks are concerned."""
 
-    __slots__ = ("_door", "bundles", "complete", "injected", "over", "refusal", "sent", "started")
+    __slots__ = ("_door", "bundles", "complete", "over", "refusal", "sent", "started")
 
     def __init__(self) -> None:
         self.bundles: list[Bundle] = []
-        self.injected: Tasks | None = None
-        """The ``BackgroundTasks`` that the endpoint and its dependencies share."""
         self.started = False
         """The innermost middleware has passed on the start of the response."""
         self.complete = False
@@ -120,7 +117,7 @@ class Exchange:
             await self._door.accept(rows, started=self.started)
         except PostludeError as error:
             self._refuse(error, rows)
-            raise Refused from error
+            raise Refused(str(error)) from error
         for bundle, end in fresh:
             bundle.stored = end
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dramatiq import Actor, Message
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 def durable(func: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewTask | None:
     """Return the task that ``add_task(func, *args, **kwargs)`` means; None for a plain function.
 
-    An actor, its ``send`` or ``send_with_options``, or a message is a task. Raises BadArguments if
-    the arguments do not fit, TypeError for a pipeline or a group, ValueError for a foreign actor.
+    An actor, its ``send`` or ``send_with_options``, a partial of these, or a message is a task.
+    Raises BadArguments if the arguments do not fit, TypeError for a pipeline or a group, ValueError
+    for a foreign actor.
     """
     if isinstance(func, Actor):
         return with_options(func, args=args, kwargs=kwargs)
@@ -29,12 +31,24 @@ def durable(func: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewT
         return broker().prepare(func)
     if isinstance(func, pipeline | group):
         _refuse_composition(func)
+    if isinstance(func, partial):
+        return durable(func.func, (*func.args, *args), {**func.keywords, **kwargs})
+    generic = getattr(func, "__actor__", None)  # where a GenericActor has its actor
+    if isinstance(generic, Actor):
+        return with_options(generic, args=args, kwargs=kwargs)
+    return _sent(func, args, kwargs)
+
+
+def _sent(func: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewTask | None:
     actor = getattr(func, "__self__", None)
     if not isinstance(actor, Actor):
         return None
-    if getattr(func, "__name__", "") == "send_with_options":
-        return with_options(actor, *args, **kwargs)
-    return with_options(actor, args=args, kwargs=kwargs)
+    match getattr(func, "__name__", ""):
+        case "send":
+            return with_options(actor, args=args, kwargs=kwargs)
+        case "send_with_options":
+            return with_options(actor, *args, **kwargs)
+    return None
 
 
 def with_options(

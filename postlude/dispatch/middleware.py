@@ -85,6 +85,8 @@ class Accept:
             if exchange.refusal is None:
                 await _accept_leftovers(exchange, broken=not exchange.complete)
                 raise
+            if not isinstance(error, Refused):
+                log.warning("task.refusal_replaced", by=type(error).__name__, exc_info=True)
             if exchange.started:
                 raise exchange.refusal from error
         else:

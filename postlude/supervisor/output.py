@@ -41,6 +41,7 @@ class Output:
     ) -> None:
         self._stream = stream
         self.broken = False
+        self.colours = colours
         width = max(map(len, names))
         self._prefixes = {
             name: "" if bare else _prefix(name.ljust(width), number if colours else None)
@@ -74,6 +75,9 @@ class _Stream(io.TextIOBase):
     def __init__(self, output: Output, name: str) -> None:
         self._output = output
         self._name = name
+
+    def isatty(self) -> bool:
+        return self._output.colours
 
     def write(self, text: str) -> int:
         self._output.write(self._name, text.removesuffix("\n").split("\n"))

@@ -53,21 +53,34 @@ class Holdings:
         self._held: dict[str, Held] = {}
         self._pace = Pace()
         self._closed = False
+        self._reserved: str | None = None
 
-    def budget(self) -> int:
-        """Return how many tasks may be claimed now; clears ``room``, which is set when it grows."""
+    def budget(self, queue: str) -> int:
+        """Return how many tasks of ``queue`` may be claimed now; clears ``room``, set when it grows."""
         with self._lock:
             self.room.clear()
-            if self._closed or self._alone():
+            if self._closed or self._alone() or self._reserved not in {None, queue}:
                 return 0
             rate = self._pace.at(self._monotonic())
             return budget(threads=self.threads, rate=rate, held=len(self._held))
 
-    @property
-    def idle(self) -> bool:
-        """Say whether nothing at all is in hand and something may be claimed."""
+    def reserve(self, queue: str) -> bool:
+        """Ask for this worker to be empty, so that a suspect of ``queue`` can run alone.
+
+        Until :meth:`unreserve`, nothing else is claimed. True once it is empty; ask again until then.
+        """
         with self._lock:
-            return not self._held and not self._closed
+            if self._reserved is None:
+                self._reserved = queue
+            return self._reserved == queue and not self._held and not self._closed
+
+    def unreserve(self, queue: str) -> None:
+        """Let other tasks be claimed again: the suspect is in hand, or somebody else has it."""
+        with self._lock:
+            if self._reserved != queue:
+                return
+            self._reserved = None
+        self.room.set()
 
     def take(self, tasks: Iterable[Claimed]) -> list[Held]:
         """Note tasks that were just claimed."""

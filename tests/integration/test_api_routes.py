@@ -17,6 +17,7 @@ import uuid_utils
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from actors.activity import write_log
 from api import create_app
 from api.place import describe
 from postlude import process
@@ -152,6 +153,13 @@ def test_tasks_carry_the_id_of_their_request(client):
 
     assert response.headers["x-request-id"] == "order-4711"
     assert followed(client, response.headers["location"])["correlation_id"] == "order-4711"
+
+
+def test_the_activity_log_has_one_line_for_each_message(client, tmp_path):
+    write_log("found query: Grüße")
+    write_log("two\nlines\r\n")
+
+    assert (tmp_path / "log.txt").read_bytes().decode() == "found query: Grüße\ntwo lines\n"
 
 
 # Adding tasks by actor
@@ -361,12 +369,20 @@ RUNNING = replace(TASK, state=State.RUNNING, holder="w1")
     ],
 )
 def test_every_state_says_what_it_waits_for(task, workers, holder, said):
-    assert said in describe(task, workers=workers, holder=holder, now=NOW)
+    assert said in describe(task, workers=workers, consumers=workers, holder=holder, now=NOW)
 
 
 @pytest.mark.parametrize("state", [s for s in State if s not in FINAL])
 def test_every_state_that_is_not_final_has_words_of_its_own(state):
-    assert describe(replace(TASK, state=state), workers=1, holder=HOLDER, now=NOW)
+    task = replace(TASK, state=state)
+
+    assert describe(task, workers=1, consumers=1, holder=HOLDER, now=NOW)
+
+
+def test_a_queue_that_no_worker_takes_from_is_named():
+    said = describe(TASK, workers=1, consumers=0, holder=None, now=NOW)
+
+    assert "no live worker takes from queue 'default'" in said
 
 
 # Health, start and outage

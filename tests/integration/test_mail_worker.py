@@ -18,24 +18,24 @@ from aiosmtpd.controller import Controller
 
 ROOT = Path(__file__).parents[2]
 SEND = """
+import sys
 from actors.mail import send_notification
-message = send_notification.send("jörg@example.com", "Grüße", subject="Schöne Grüße")
+message = send_notification.send(sys.argv[1], "Grüße", subject="Schöne Grüße")
 print(message.message_id)
 """
 WAIT = """
 import sys, time
 from postlude import process
 from postlude.ledger.queries import tasks
-from postlude.states import FINAL
 
 deadline = time.monotonic() + 60
 while time.monotonic() < deadline:
     with process.current().ledger.read() as connection:
         task = tasks.get(connection, sys.argv[1])
-    if task.state in FINAL:
+    if task.attempts and task.state not in ("queued", "running"):
         break
     time.sleep(0.05)
-print(task.state, task.result, sep="\\n")
+print(task.state, task.attempts, task.result, sep="\\n")
 process.close()
 """
 
@@ -60,13 +60,13 @@ class Application:
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
-    def send(self):
-        return self.run("-c", SEND)[-1]
+    def send(self, to="jörg@example.com"):
+        return self.run("-c", SEND, to)[-1]
 
     def outcome(self, task_id):
-        """Wait until the task has ended; return its state and its result."""
-        state, result = self.run("-c", WAIT, task_id)[-2:]
-        return state, result
+        """Wait until the task has ended, for now or for good: its state, attempts and result."""
+        state, attempts, result = self.run("-c", WAIT, task_id)[-3:]
+        return state, int(attempts), result
 
     @contextmanager
     def worker(self):
@@ -91,12 +91,19 @@ def kill(process):
         process.wait()
 
 
-class SlowInbox:
-    """Keeps the first mail waiting for its reply for ever; takes all others at once."""
+class Inbox:
+    """Refuses some, and keeps the first mail waiting for its reply for ever."""
 
     def __init__(self):
         self.received = []
         self.first_is_in = threading.Event()
+
+    async def handle_RCPT(self, server, session, envelope, address, options):  # noqa: N802
+        refusals = {"gone@example.com": "550 gone", "full@example.com": "452 mailbox full"}
+        if address in refusals:
+            return refusals[address]
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, server, session, envelope):  # noqa: N802
         self.received.append(message_from_bytes(envelope.content, policy=policy.default))
@@ -116,7 +123,7 @@ class Server(Controller):
 
 @pytest.fixture
 def inbox():
-    return SlowInbox()
+    return Inbox()
 
 
 @pytest.fixture
@@ -133,11 +140,23 @@ def test_a_task_sent_to_a_worker_ends_as_one_mail_in_the_maildir(tmp_path):
     task_id = application.send()
 
     with application.worker():
-        state, result = application.outcome(task_id)
+        outcome = application.outcome(task_id)
 
     (mail,) = mailbox.Maildir(tmp_path / "mail", create=False)
-    assert state == "succeeded"
-    assert mail["Message-ID"] == result == f"<{task_id}@localhost>"
+    assert mail["Message-ID"] == f"<{task_id}@localhost>"
+    assert outcome == ("succeeded", 1, mail["Message-ID"])
+
+
+def test_what_the_server_refuses_fails_at_once_and_what_it_defers_is_tried_again(
+    tmp_path, mail_url
+):
+    application = Application(tmp_path, POSTLUDE_MAIL_URL=mail_url)
+    application.run("-m", "postlude.cli", "migrate")
+    refused, deferred = application.send("gone@example.com"), application.send("full@example.com")
+
+    with application.worker():
+        assert application.outcome(refused) == ("failed", 1, "None")
+        assert application.outcome(deferred) == ("scheduled", 1, "None")
 
 
 def test_a_worker_killed_in_the_middle_of_a_mail_sends_the_same_mail_again(
@@ -151,7 +170,7 @@ def test_a_worker_killed_in_the_middle_of_a_mail_sends_the_same_mail_again(
         assert inbox.first_is_in.wait(30)
         kill(first)
     with application.worker():
-        state, _ = application.outcome(task_id)
+        state, _, _ = application.outcome(task_id)
 
     assert state == "succeeded"
     first_copy, second_copy = inbox.received

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from postlude.policy.hanging import Limits, Vitals, Sign, observe, verdict
+from postlude.policy.hanging import Limits, Sign, Vitals, observe, verdict
 
 SECOND = timedelta(seconds=1)
 LIMITS = Limits(lease=5 * SECOND, boot=60 * SECOND)

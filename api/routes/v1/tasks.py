@@ -107,8 +107,13 @@ def _summary(request: Request, view: TaskView) -> dict[str, Any]:
 def _place(connection: Connection, view: TaskView) -> str:
     workers = sum(a.workers for a in actors.known(connection) if a.name == view.actor)
     alive = {incarnation.id: incarnation for incarnation in incarnations.alive(connection)}
-    holder = alive.get(view.holder) if view.holder else None
-    return describe(view, workers=workers, holder=holder, now=clock.now())
+    return describe(
+        view,
+        workers=workers,
+        consumers=sum(view.queue in incarnation.queues for incarnation in alive.values()),
+        holder=alive.get(view.holder) if view.holder else None,
+        now=clock.now(),
+    )
 
 
 def _may_be_an_id(text: str) -> bool:

@@ -67,7 +67,7 @@ class RabbitConsumer(LedgerConsumer):
 
     def _wait(self, limit_s: float) -> bool:
         """Wait for room; news are waited for at RabbitMQ. False when there was no room in time."""
-        if self._desk.holdings.budget():
+        if self._desk.holdings.budget(self._queue):
             return True
         self._connection.process_data_events(0)
         return self._desk.holdings.room.wait(min(limit_s, LOOK_S))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from postlude.ledger.clock import from_micros
+from postlude.ledger.clock import from_micros, to_micros
 from postlude.ledger.schema import attempts as attempts_table
 from postlude.ledger.schema import tasks, ticks
 from postlude.states import Reason, State
@@ -144,10 +144,9 @@ def was_deleted(connection: Connection, task_id: str, settings: Settings, now: d
     if str(parsed) != task_id:
         return False
     if parsed.version == 7:  # noqa: PLR2004 - UUIDv7, RFC 9562: 48 bits of milliseconds first
-        born = datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC)
         kept = (settings.keep_succeeded, settings.keep_cancelled, settings.keep_failed)
         spans = [span for span in kept if isinstance(span, timedelta)]
-        return bool(spans) and born < now - min(spans)
+        return bool(spans) and (parsed.int >> 80) * 1000 < to_micros(now - min(spans))
     query = select(ticks.c.task).where(ticks.c.task == task_id).limit(1)
     return connection.execute(query).first() is not None
 

@@ -7,11 +7,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fastapi import Depends
+from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.testclient import TestClient
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 
+import postlude
 from postlude import BackgroundTasks, process
 from postlude.dispatch import promises
 from postlude.errors import LedgerError, PostludeError
@@ -159,6 +162,25 @@ def test_the_refusal_passes_through_the_apps_middleware(impatient):
     assert response.headers["access-control-allow-origin"] == "*"
 
 
+def test_a_refusal_in_a_mounted_app_passes_through_the_middleware_of_both(impatient):
+    site = impatient
+    outer = FastAPI()
+    outer.mount("/inner", site.app)
+    outer.add_middleware(CORSMiddleware, allow_origins=["*"])
+    site.app.add_middleware(GZipMiddleware, minimum_size=1)
+    postlude.install(outer)
+    _warm_up(site)
+
+    with site.life.locked():
+        response = TestClient(outer).post("/inner/", headers={"origin": "http://x.example"})
+
+    assert (response.status_code, response.json()["code"]) == (503, "accept-unknown")
+    assert response.headers["content-encoding"] == "gzip"
+    assert response.headers["access-control-allow-origin"] == "*"
+    site.settle()
+    assert site.tasks() == [(1, "cancelled")]
+
+
 def test_handlers_for_our_errors_and_swallowing_layers_do_not_change_the_answer(impatient):
     site = impatient
 
@@ -219,8 +241,6 @@ def test_a_late_refusal_truncates_the_stream_and_keeps_what_was_promised(impatie
 
 
 def _truncated(site):
-    from fastapi.testclient import TestClient
-
     with pytest.raises(LedgerError):
         TestClient(site.app).get("/stream")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 
+import dramatiq
 import pytest
+from dramatiq.brokers.stub import StubBroker
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Response
 from fastapi import BackgroundTasks as FastAPITasks
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
@@ -384,8 +387,6 @@ def test_every_kind_of_response_delivers(site, keep, url):
 
 
 def test_options_and_a_delay_reach_the_ledger(site, keep):
-    from datetime import timedelta
-
     @site.app.post("/")
     async def endpoint(tasks: BackgroundTasks):
         tasks.add_task_with_options(keep, args=("ms",), delay=60_000, max_retries=3)
@@ -400,14 +401,42 @@ def test_options_and_a_delay_reach_the_ledger(site, keep):
     assert second.run_at - second.created_at == timedelta(hours=1)
 
 
+def test_a_task_added_while_a_dependency_is_torn_down_is_stored(site, keep):
+    async def dependency(tasks: BackgroundTasks):
+        yield
+        tasks.add_task(keep, "teardown")
+
+    @site.app.post("/")
+    async def endpoint(_=Depends(dependency)):
+        pass
+
+    site.call("POST", "/")
+
+    assert site.tasks() == [("teardown", "queued")]
+
+
+def test_partials_and_generic_actors_are_durable_too(site, keep):
+    class Generic(dramatiq.GenericActor):
+        def perform(self, x):
+            raise AssertionError
+
+    @site.app.post("/")
+    async def endpoint(tasks: BackgroundTasks):
+        tasks.add_task(partial(keep, 1), note="a")
+        tasks.add_task(partial(keep.send, x=2))
+        tasks.add_task(Generic.send, 3)
+
+    site.call("POST", "/")
+
+    assert site.tasks() == [(1, "queued"), (2, "queued"), (3, "queued")]
+
+
 def test_options_need_an_actor(life):
     with pytest.raises(TypeError, match=r"@dramatiq\.actor on builtins\.print"):
         BackgroundTasks().add_task_with_options(print, args=("x",))
 
 
 def test_pipelines_and_groups_are_refused_by_name(life, keep):
-    import dramatiq
-
     with pytest.raises(TypeError, match="a pipeline cannot be added"):
         BackgroundTasks().add_task(keep.message(1) | keep.message(2))
     with pytest.raises(TypeError, match="a group cannot be added"):
@@ -415,9 +444,6 @@ def test_pipelines_and_groups_are_refused_by_name(life, keep):
 
 
 def test_an_actor_of_another_broker_is_refused_by_name(life):
-    import dramatiq
-    from dramatiq.brokers.stub import StubBroker
-
     @dramatiq.actor(broker=StubBroker())
     def stranger():
         pass
