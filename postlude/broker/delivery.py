@@ -18,10 +18,11 @@ import structlog
 from dramatiq import Message
 from dramatiq.broker import MessageProxy
 
-from postlude.arguments.results import jsonable
+from postlude.arguments.results import BadResult, encode_result, jsonable
 from postlude.errors import PostludeError
 from postlude.ledger import clock
 from postlude.ledger.transitions.outcome import Failure, Outcome
+from postlude.settings import settings
 from postlude.states import Reason, State
 
 if TYPE_CHECKING:
@@ -106,10 +107,31 @@ class Delivery(MessageProxy):
         self.fail()
         self.word, self.reason = "failed", reason
 
+    def keep_result(self, result: Any) -> None:
+        """Keep what the actor returned for the outcome.
+
+        One that has no JSON form is dropped, saying so: the work is done, and doing it again would
+        not help.
+        """
+        if result is None:
+            return
+        try:
+            self.result = encode_result(result, settings().result_limit)
+        except BadResult as error:
+            log.warning("task.result_dropped", error=str(error))
+
     def as_json(self) -> dict[str, Any]:
         """Return the message as JSON values, as callbacks are given it."""
         plain: dict[str, Any] = jsonable(self._message.asdict())
         return plain
+
+    def plain(self, value: Any) -> Any:
+        """Return ``value`` as the JSON value that another actor is given; None if it has no such form."""
+        try:
+            return jsonable(value)
+        except BadResult as error:
+            log.warning("task.news_dropped", error=str(error))
+            return None
 
     def note_failure(self, error: BaseException) -> None:
         """Keep what the attempt raised, as text."""

@@ -81,20 +81,25 @@ class Accept:
 
         try:
             await self.app(scope, receive, accepting)
-        except Exception as error:
-            if exchange.refusal is None:
-                await _accept_leftovers(exchange, broken=not exchange.complete)
-                raise
-            if not isinstance(error, Refused):
-                log.warning("task.refusal_replaced", by=type(error).__name__, exc_info=True)
-            if exchange.started:
-                raise exchange.refusal from error
+        except Exception as error:  # noqa: BLE001 # raised again, unless it is our own refusal
+            await _after_failure(exchange, error)
         else:
             await _accept_leftovers(exchange, broken=False)
         if exchange.refusal is not None and not exchange.started:
             answer = problem(exchange.refusal, scope)
             exchange.refusal = None  # an outer app's Accept has to let the answer pass
             await answer(scope, receive, send)
+
+
+async def _after_failure(exchange: Exchange, error: Exception) -> None:
+    """Raise what the server has to hear; return if the error is our refusal, to be answered."""
+    if exchange.refusal is None:
+        await _accept_leftovers(exchange, broken=not exchange.complete)
+        raise error
+    if not isinstance(error, Refused):
+        log.warning("task.refusal_replaced", by=type(error).__name__, exc_info=error)
+    if exchange.started:
+        raise exchange.refusal from error
 
 
 async def _accept_leftovers(exchange: Exchange, *, broken: bool) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dramatiq.middleware import AsyncIO
 from dramatiq.results import Results
 
 from postlude.middleware.age_limit import AgeLimit
 from postlude.middleware.callbacks import Callbacks
 from postlude.middleware.current_message import CurrentMessage
+from postlude.middleware.event_loop import EventLoop
 from postlude.middleware.interrupts import Interrupts
 from postlude.middleware.results import LedgerResults
 from postlude.middleware.retries import Retries
@@ -40,7 +40,7 @@ def default_middleware(interrupts: Interrupts) -> list[Middleware]:
         Callbacks(),
         Results(backend=LedgerResults(), store_results=True),
         # The loop for async actors; runs per process, so its place does not matter.
-        AsyncIO(),
+        EventLoop(),
         CurrentMessage(),
         # Innermost: an interrupt may only strike while the actor itself runs.
         Shutdown(interrupts),

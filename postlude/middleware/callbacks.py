@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from dramatiq.middleware import Shutdown
 
-from postlude.arguments.results import jsonable
 from postlude.middleware.base import TaskMiddleware
 
 if TYPE_CHECKING:
@@ -35,5 +34,5 @@ class Callbacks(TaskMiddleware):
         name = task.options.get(option) or actor.options.get(option)
         if not name:
             return
-        what = {"type": type(error).__name__, "message": str(error)}
-        broker.get_actor(name).send(task.as_json(), jsonable(result) if error is None else what)
+        news = {"type": type(error).__name__, "message": str(error)} if error else result
+        broker.get_actor(name).send(task.as_json(), task.plain(news))

@@ -1,38 +1,23 @@
-"""Results over the ledger: ``message.get_result()`` and ``GET /v1/tasks/{id}`` read the same column."""
+"""Results over the ledger: ``message.get_result()`` and ``GET /v1/tasks/{id}`` read one column."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from dramatiq.results import ResultBackend
-
-from postlude.arguments.results import BadResult, encode_result
-from postlude.settings import settings
 
 if TYPE_CHECKING:
     from dramatiq import Message
 
-log = structlog.get_logger()
-
 
 class LedgerResults(ResultBackend):
-    """Hands results to the task's outcome, which stores them; a time-to-live is the task's retention."""
+    """Hands results to the task's outcome, which stores them; their time-to-live is its retention."""
 
     def store_result(self, message: Any, result: Any, ttl: int) -> None:
-        """Keep ``result`` for the outcome.
-
-        One that has no JSON form is dropped, saying so: the work is done, and doing it again would
-        not help.
-        """
+        """Keep ``result`` for the outcome of ``message``, a delivery."""
         del ttl
-        if result is None:
-            return
-        try:
-            message.result = encode_result(result, settings().result_limit)
-        except BadResult as error:
-            log.warning("task.result_dropped", task_id=message.message_id, error=str(error))
+        message.keep_result(result)
 
     def store_exception(self, message: Any, exception: Exception, ttl: int) -> None:
         """Do nothing: the attempt's record has what it raised."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,11 @@ class CannotWork(MiddlewareError):
 
 class WorkerLife(Middleware):
     """Connects Dramatiq's worker to the process that it lives in."""
+
+    def after_process_boot(self, broker: Broker) -> None:
+        """See to it that one request to stop counts as one, however often it is delivered."""
+        del broker
+        import_module("postlude.worker.signals").take_once(signal.SIGTERM)
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Open everything before the first consumer starts. Raises CannotWork, which ends the process."""

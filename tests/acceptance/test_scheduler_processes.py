@@ -121,7 +121,7 @@ def assert_no_tick_is_lost_or_doubled(ledger):
     for schedule, step in (("tidy", 1), ("tidy-too", 1), ("tidy-slowly", 2)):
         found = ticks(ledger, schedule)
         times = [tick["scheduled_for"] for tick in found]
-        assert {later - earlier for earlier, later in pairwise(times)} == {step * SECOND}
+        assert {later - earlier for earlier, later in pairwise(times)} <= {step * SECOND}
         made += [tick["task"] for tick in found if tick["outcome"] == "queued"]
     assert sorted(made) == sorted(task["id"] for task in tasks)
     assert len(made) == len(set(made))

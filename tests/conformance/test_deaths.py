@@ -126,3 +126,26 @@ def test_two_workers_share_the_tasks_and_run_each_once(fleet, actors):
     fleet.until(lambda: fleet.count("state = 'succeeded'") == 300)
     assert sorted(fleet.journal(), key=int) == [f"{number}" for number in range(300)]
     assert fleet.count("attempts <> 1") == 0
+
+
+def test_a_request_to_stop_that_comes_twice_is_one(fleet, actors):
+    worker = fleet.start()
+    message = actors.hold.send("mail")
+    fleet.noted("mail")
+
+    fleet.kill(worker, signal.SIGTERM)
+    fleet.until(lambda: "Shutting down" in fleet.logs())
+    fleet.let_go("mail")
+
+    assert worker.wait(20) == 0
+    assert fleet.view(message).state is State.SUCCEEDED
+
+
+def test_a_worker_that_is_told_again_to_stop_does_not_hang(fleet, actors):
+    worker = fleet.start(POSTLUDE_SHUTDOWN_TIMEOUT="60s")
+    actors.hold.send("mail")
+    fleet.noted("mail")
+    worker.terminate()
+    fleet.until(lambda: "Shutting down" in fleet.logs())
+
+    fleet.until(lambda: worker.terminate() or worker.poll() is not None)

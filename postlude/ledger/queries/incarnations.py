@@ -12,7 +12,7 @@ from postlude.ledger.clock import from_micros
 from postlude.ledger.schema import incarnations
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from sqlalchemy import Connection, Row
 
@@ -40,15 +40,6 @@ def alive(connection: Connection) -> list[IncarnationView]:
         .order_by(incarnations.c.started_at)
     )
     return [_view(row) for row in connection.execute(query)]
-
-
-def silent_pids(
-    connection: Connection, *, host: str, now: datetime, lease: timedelta
-) -> frozenset[int]:
-    """Return the pids on ``host`` whose incarnation counts as alive but has not beaten for ``lease``."""
-    return frozenset(
-        view.pid for view in alive(connection) if view.host == host and now - view.beat_at > lease
-    )
 
 
 def _view(row: Row[Any]) -> IncarnationView:

@@ -1,0 +1,35 @@
+"""A request to stop counts once.
+
+A service manager sends SIGTERM to all processes of a service, and Dramatiq's master forwards its own to
+its children: they get it twice, and Dramatiq takes the second one as "do not wait for anything".
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+ECHO_S = 2.0
+"""A repetition within this time is the same request; later ones mean what they say."""
+
+
+def take_once(number: signal.Signals) -> None:
+    """Wrap the handler of ``number`` so that it does not see repetitions. Main thread only."""
+    handler = signal.getsignal(number)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        return
+    first = float("-inf")
+
+    def once(received: int, frame: FrameType | None) -> None:
+        nonlocal first
+        now = time.monotonic()
+        if now - first > ECHO_S:
+            first = now
+            handler(received, frame)
+
+    signal.signal(number, once)
