@@ -105,6 +105,14 @@ class BadOptions(PostludeError, ValueError):
     title = "A task option makes no sense"
 
 
+class BadSchedule(PostludeError, ValueError):
+    """A trigger, time zone or policy of a schedule makes no sense; the text says which and why."""
+
+    code = "bad-schedule"
+    status = 422
+    title = "The schedule makes no sense"
+
+
 class UnknownActor(PostludeError, LookupError):
     """No actor of that name is known to this process or to any live worker."""
 

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from postlude.errors import PostludeError
+from postlude.errors import BadSchedule
 
 MACROS = {
     "@yearly": "0 0 1 1 *",
@@ -30,14 +30,6 @@ _PART = re.compile(
     r"(?:(?P<all>\*)|(?P<first>[0-9]{1,2}|[a-z]{3})(?:-(?P<last>[0-9]{1,2}|[a-z]{3}))?)"
     r"(?:/(?P<step>[0-9]{1,2}))?"
 )
-
-
-class BadSchedule(PostludeError, ValueError):
-    """A trigger, time zone or policy of a schedule makes no sense; the text says which and why."""
-
-    code = "bad-schedule"
-    status = 422
-    title = "The schedule makes no sense"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from postlude.errors import BadSchedule
 from postlude.policy.misfire import DEFAULT_WINDOW, Misfire
 from postlude.schedules import spec
-from postlude.schedules.crontab import BadSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -37,6 +37,7 @@ class Stack:
         self.variables = variables
         self.port = free_port()
         self.log = folder / "log"
+        self.web = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
 
     def start(self):
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("POSTLUDE_")}
@@ -50,7 +51,6 @@ class Stack:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.web = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
         self.until(self.ready)
         return self
 

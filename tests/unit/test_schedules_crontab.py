@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postlude.schedules.crontab import MACROS, BadSchedule, parse
+from postlude.errors import BadSchedule
+from postlude.schedules.crontab import MACROS, parse
 from postlude.schedules.trigger import WallClock
 
 NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")

@@ -6,8 +6,8 @@ import dramatiq
 import pytest
 from dramatiq.brokers.stub import StubBroker
 
+from postlude.errors import BadSchedule
 from postlude.schedules import declare
-from postlude.schedules.crontab import BadSchedule
 from postlude.schedules.declare import cron, declarations, every
 
 

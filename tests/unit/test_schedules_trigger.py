@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from postlude.errors import BadSchedule
 from postlude.schedules import spec
-from postlude.schedules.crontab import BadSchedule
 from postlude.schedules.trigger import build
 
 BERLIN = ZoneInfo("Europe/Berlin")
