@@ -94,7 +94,7 @@ class Promises:
         self._settle(ids, _Due.WITHDRAW)
 
     def audit(self) -> None:
-        """Hold the ledger against these notes; to be called every few seconds, by one thread.
+        """Hold the ledger against these notes; the process does it every few seconds.
 
         What could not be settled is settled again. A task that the ledger says is ours and that no
         note mentions in two audits running is withdrawn: its request was told that it failed.
@@ -184,16 +184,9 @@ async def door() -> Door:
     limit_s = settings().write_timeout.total_seconds()
     try:
         return await asyncio.wait_for(asyncio.to_thread(_open), limit_s)
-    except TimeoutError:
+    except (TimeoutError, AcceptUnknown):  # unknown is only whether our incarnation is on record
         message = f"the ledger could not be opened within {limit_s:g} s; nothing was accepted"
         raise LedgerBusy(message) from None
-
-
-def audit() -> None:
-    """Audit what this process owes, if it ever owed anything; see :meth:`Promises.audit`."""
-    promises = _promises
-    if promises is not None and not promises.is_past:
-        promises.audit()
 
 
 def _open() -> Promises:
@@ -203,6 +196,7 @@ def _open() -> Promises:
     with _lock:
         if _promises is None or _promises.process is not owner:
             _promises = Promises(owner)
+            owner.tend(_promises.audit)
         return _promises
 
 

@@ -24,7 +24,8 @@ class WorkerLife(Middleware):
     def after_process_boot(self, broker: Broker) -> None:
         """See to it that one request to stop counts as one, however often it is delivered."""
         del broker
-        import_module("postlude.worker.signals").take_once(signal.SIGTERM)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            import_module("postlude.worker.signals").take_once(number)
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Open everything before the first consumer starts. Raises CannotWork, which ends the process."""

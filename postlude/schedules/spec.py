@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from postlude.durations import format_duration, parse_duration
+from postlude.errors import BadSchedule
 from postlude.policy.misfire import Misfire
 from postlude.schedules import crontab
-from postlude.schedules.crontab import BadSchedule, Crontab
+from postlude.schedules.crontab import Crontab
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

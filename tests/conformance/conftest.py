@@ -123,7 +123,8 @@ class Fleet:
     def start(self, *options: str, threads: int = 4, **variables: str) -> subprocess.Popen[bytes]:
         """Start ``dramatiq`` with one process and return when it is ready."""
         log = (self.folder / f"worker{len(self.workers)}.log").open("wb")
-        command = [sys.executable, "-m", "dramatiq", "fleet_actors", "-p", "1", "-t", str(threads)]
+        program = str(Path(sys.executable).with_name("dramatiq"))
+        command = [program, "fleet_actors", "-p", "1", "-t", str(threads)]
         environment = os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"} | QUICK | variables
         with log:
             worker = subprocess.Popen(

@@ -45,3 +45,42 @@ def test_a_worker_serves_only_the_queues_it_is_told_to(fleet, actors):
 
     assert fleet.ended(here).state is State.SUCCEEDED
     assert fleet.view(there).state is State.QUEUED
+
+
+def test_two_processes_of_one_worker_share_its_tasks(fleet, actors):
+    fleet.start("-p", "2", threads=1)
+    fleet.until(lambda: fleet.logs().count("worker.ready") == 2)
+
+    messages = [actors.hold.send("both") for _ in range(2)]
+
+    fleet.until(lambda: fleet.journal() == ["both", "both"])
+    holders = {fleet.view(message).holder for message in messages}
+    fleet.let_go("both")
+    assert len(holders) == 2
+    assert {fleet.ended(message).state for message in messages} == {State.SUCCEEDED}
+
+
+def test_a_watching_worker_starts_anew_when_its_code_changes(fleet, actors, tmp_path):
+    watched = tmp_path / "code"
+    watched.mkdir()
+    fleet.start("--watch", str(watched))
+    before = actors.hold.send("before")
+    fleet.noted("before")
+    first = fleet.view(before).holder
+    fleet.let_go("before")
+
+    def changed() -> bool:
+        """Say whether the change was seen; the watcher starts a moment after the worker."""
+        if "Detected changes" not in fleet.logs():
+            (watched / "changed.py").write_text("changed = True\n")
+        return fleet.logs().count("worker.ready") == 2
+
+    fleet.until(changed)
+    after = actors.hold.send("after")
+    fleet.noted("after")
+    second = fleet.view(after).holder
+    fleet.let_go("after")
+
+    assert fleet.ended(before).state is State.SUCCEEDED
+    assert fleet.ended(after).state is State.SUCCEEDED
+    assert first != second

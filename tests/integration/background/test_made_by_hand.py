@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
@@ -140,6 +141,25 @@ def test_outside_a_request_nothing_happens_without_a_call(life, keep):
 
     life.settle()
     assert life.tasks() == []
+
+
+def test_after_a_request_in_the_same_context_one_is_outside_again(one_site, keep):
+    @one_site.app.get("/")
+    async def endpoint():
+        pass
+
+    async def script():
+        transport = httpx2.ASGITransport(one_site.app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://app") as client:
+            await client.get("/")
+        tasks = BackgroundTasks()
+        tasks.add_task(keep, 1)
+        await tasks()
+
+    asyncio.run(script())
+
+    one_site.settle()
+    assert one_site.tasks() == [(1, "queued")]
 
 
 def test_in_an_endpoint_a_call_stores_at_once(site, keep):

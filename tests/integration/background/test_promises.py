@@ -205,7 +205,7 @@ def test_a_release_that_the_ledger_would_not_hear_is_repeated_by_the_audit(
     assert [line["event"] for line in logs if "task_ids" in line] == ["promises.unsettled"]
     assert site.tasks() == [(1, "accepted")]
 
-    promises.audit()
+    owed.audit()
 
     site.settle()
     assert site.tasks() == [(1, "queued")]
@@ -219,7 +219,7 @@ def test_an_audit_leaves_open_requests_alone(site, keep, owed):
 
         async def body():
             for _ in range(3):
-                promises.audit()
+                owed.audit()
             site.settle()
             site.events.append(site.tasks())
             yield b"x"
@@ -237,11 +237,11 @@ def test_a_task_that_nobody_remembers_is_withdrawn_by_the_second_audit(life, owe
     owner = process.current().incarnation.id
     life.ledger.write(lambda tx: accept(tx, _new_task("lost"), owner=owner))
 
-    promises.audit()
+    owed.audit()
     life.settle()
     assert life.tasks() == [("lost", "accepted")]
 
-    promises.audit()
+    owed.audit()
     life.settle()
     assert life.tasks() == [("lost", "cancelled")]
 
@@ -250,21 +250,20 @@ def test_an_audit_touches_nothing_of_another_incarnation(life, owed):
     life.ledger.write(lambda tx: accept(tx, _new_task("theirs"), owner="somebody else"))
 
     for _ in range(3):
-        promises.audit()
+        owed.audit()
 
     life.settle()
     assert life.tasks() == [("theirs", "accepted")]
 
 
-def test_an_audit_in_a_process_that_never_promised_opens_nothing(
-    tmp_path, environment, monkeypatch
-):
-    environment(data_dir=str(tmp_path / "var"))
-    monkeypatch.setattr(promises, "_promises", None)
+def test_a_process_audits_itself(life, until, monkeypatch):
+    monkeypatch.setattr(process, "CHORE_S", 0.01)
+    owner = process.open_as("api").incarnation.id
+    asyncio.run(promises.door())
 
-    promises.audit()
+    life.ledger.write(lambda tx: accept(tx, _new_task("lost"), owner=owner))
 
-    assert not (tmp_path / "var").exists()
+    until(lambda: life.tasks() == [("lost", "cancelled")])
 
 
 def test_a_closed_process_promises_anew_under_another_name(site, keep, owed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +12,6 @@ from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.testclient import TestClient
-from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 import postlude
@@ -19,6 +19,8 @@ from postlude import BackgroundTasks, process
 from postlude.dispatch import promises
 from postlude.errors import LedgerError, PostludeError
 from postlude.ledger import writer
+from postlude.ledger.ledger import Ledger
+from postlude.settings import settings
 
 
 @pytest.fixture
@@ -114,6 +116,7 @@ def test_a_full_queue_is_refused_as_busy(environment, site):
     assert (response.status_code, response.json()["code"]) == (503, "ledger-busy")
     site.settle()
     assert site.tasks() == []
+    assert not promises._promises._due
 
 
 def test_a_ledger_that_fails_is_unavailable(impatient, monkeypatch):
@@ -181,17 +184,50 @@ def test_a_refusal_in_a_mounted_app_passes_through_the_middleware_of_both(impati
     assert site.tasks() == [(1, "cancelled")]
 
 
-def test_handlers_for_our_errors_and_swallowing_layers_do_not_change_the_answer(impatient):
+def test_a_refusal_between_two_installed_apps_is_not_tried_again(impatient, keep, logs):
+    site = impatient
+    outer = FastAPI()
+    outer.mount("/inner", site.app)
+    postlude.install(outer)
+
+    @site.app.post("/by-hand")
+    async def by_hand():
+        tasks = BackgroundTasks()
+        tasks.add_task(keep, 1)
+        return JSONResponse({}, background=tasks)
+
+    _warm_up(site)
+
+    with site.life.locked():
+        assert TestClient(outer).post("/inner/by-hand").status_code == 503
+
+    assert [line["event"] for line in logs if "task_ids" in line] == ["task.refused"]
+
+
+def test_a_layer_that_swallows_exceptions_does_not_get_to_answer_instead(impatient):
     site = impatient
 
-    class Swallows(BaseHTTPMiddleware):
-        async def dispatch(self, request, call_next):
+    class Swallows:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
             try:
-                return await call_next(request)
-            except Exception as error:  # noqa: BLE001
-                return JSONResponse({"swallowed": str(error)}, 500)
+                await self.app(scope, receive, send)
+            except Exception:  # noqa: BLE001
+                await JSONResponse({"code": "swallowed"}, 500)(scope, receive, send)
 
     site.app.router.routes[-1].app = Swallows(site.app.router.routes[-1].app)
+    _warm_up(site)
+
+    with site.life.locked():
+        response = site._send("POST", "/")
+
+    assert (response.status_code, response.json()["code"]) == (503, "accept-unknown")
+
+
+def test_an_app_that_handles_our_errors_does_not_meet_the_refusal(impatient, logs):
+    site = impatient
 
     @site.app.exception_handler(PostludeError)
     async def handle(request, error):
@@ -203,6 +239,51 @@ def test_handlers_for_our_errors_and_swallowing_layers_do_not_change_the_answer(
         response = site._send("POST", "/")
 
     assert (response.status_code, response.json()["code"]) == (503, "accept-unknown")
+    assert "task.refusal_replaced" not in [line["event"] for line in logs]
+
+
+def test_a_dependency_that_fails_to_roll_back_changes_nothing_and_is_logged(impatient, keep, logs):
+    site = impatient
+
+    async def session():
+        try:
+            yield
+        except Exception:  # noqa: BLE001 # as bad rollbacks do
+            raise ZeroDivisionError from None
+
+    @site.app.post("/rollback")
+    async def endpoint(tasks: BackgroundTasks, _=Depends(session)):
+        tasks.add_task(keep, 1)
+
+    _warm_up(site)
+
+    with site.life.locked():
+        response = site._send("POST", "/rollback")
+
+    assert (response.status_code, response.json()["code"]) == (503, "accept-unknown")
+    (line,) = [line for line in logs if line["event"] == "task.refusal_replaced"]
+    assert line["by"] == "ZeroDivisionError"
+
+
+# An incarnation that cannot get on record leaves its lock file to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_ledger_that_cannot_be_opened_in_time_is_busy_and_works_once_it_can(impatient):
+    site = impatient
+    other = Ledger(settings())
+    held = other.connect()
+    held.begin()
+
+    response = site._send("POST", "/")
+
+    held.rollback()
+    held.close()
+    other.close()
+    assert (response.status_code, response.json()["code"]) == (503, "ledger-busy")
+    assert "could not be opened within 0.25 s" in response.json()["detail"]
+    gc.collect()
+    _warm_up(site)
+    assert site.call("POST", "/").status_code == 200
+    assert site.tasks() == [(1, "queued")]
 
 
 def test_a_late_refusal_truncates_the_stream_and_keeps_what_was_promised(impatient, keep):
