@@ -105,6 +105,13 @@ class BadOptions(PostludeError, ValueError):
     title = "A task option makes no sense"
 
 
+class BadResult(PostludeError, ValueError):
+    """An actor returned what has no form in JSON, or too much of it; the result was not stored."""
+
+    code = "bad-result"
+    title = "The actor's result cannot be stored"
+
+
 class BadSchedule(PostludeError, ValueError):
     """A trigger, time zone or policy of a schedule makes no sense; the text says which and why."""
 

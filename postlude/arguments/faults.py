@@ -1,7 +1,7 @@
 """Faults in arguments: which argument, where inside it, and what is wrong with it.
 
-Names and messages can come from strangers, so all words are capped and safe to encode; values are
-never repeated.
+Names and messages can come from strangers, so all words are capped and safe to encode. Values are
+repeated only where a validator's own message does.
 """
 
 from __future__ import annotations

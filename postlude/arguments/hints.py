@@ -12,7 +12,7 @@ import sys
 import typing
 from collections.abc import Callable
 from types import FunctionType, SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from dramatiq import GenericActor
 
@@ -67,24 +67,21 @@ def _anything(*args: Any, **kwargs: Any) -> None:
 
 
 def _code_of(fn: Any) -> Any:
-    """Return the innermost function behind partials, methods, wrappers and callable objects."""
+    """Return what is innermost behind partials, wrappers and callable objects."""
     while True:
         if isinstance(fn, functools.partial):
             fn = fn.func
-        elif inspect.ismethod(fn):
-            fn = fn.__func__
         elif hasattr(fn, "__wrapped__"):
             fn = fn.__wrapped__
-        elif isinstance(fn, FunctionType):
-            return fn
+        elif hasattr(fn, "__globals__"):
+            return fn  # a function or a method
         else:
-            attribute = "__init__" if isinstance(fn, type) else "__call__"
-            call = getattr(fn if isinstance(fn, type) else type(fn), attribute, None)
+            call = type(fn).__call__
             return _code_of(call) if isinstance(call, FunctionType) else fn
 
 
 def _globals_of(code: Any) -> dict[str, Any]:
-    if isinstance(code, FunctionType):
-        return code.__globals__
+    if hasattr(code, "__globals__"):
+        return cast("dict[str, Any]", code.__globals__)
     module = getattr(code, "__module__", None) or type(code).__module__
     return vars(sys.modules[module]) if module in sys.modules else {}

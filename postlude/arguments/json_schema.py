@@ -6,6 +6,7 @@ import json
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -34,9 +35,7 @@ def json_schema_of(schema: ArgumentsSchema, binding: Binding) -> dict[str, Any]:
         "required": made.get("required", []),
         "additionalProperties": unknown,
     }
-    described = {**whole, "$defs": made["$defs"]} if "$defs" in made else whole
-    _put_sets_in_order(described)
-    return described
+    return {**whole, "$defs": made["$defs"]} if "$defs" in made else whole
 
 
 class _Generator(GenerateJsonSchema):
@@ -46,13 +45,12 @@ class _Generator(GenerateJsonSchema):
         """Leave out titles that only repeat the parameter's name."""
         return False
 
-    def handle_invalid_for_json_schema(
-        self,
-        schema: Any,  # noqa: ARG002 - Pydantic's signature
-        error_info: str,  # noqa: ARG002 - Pydantic's signature
-    ) -> JsonSchemaValue:
-        """Describe what JSON Schema cannot as anything; the validator still checks it."""
-        return {}
+    def typed_dict_field_schema(self, schema: core_schema.TypedDictField) -> JsonSchemaValue:
+        """Describe a parameter that JSON Schema cannot as anything; the validator still checks it."""
+        try:
+            return super().typed_dict_field_schema(schema)
+        except PydanticInvalidForJsonSchema:
+            return {}
 
     def bytes_schema(self, schema: core_schema.BytesSchema) -> JsonSchemaValue:
         """Say that bytes travel as base64, in the alphabet for URLs."""
@@ -60,20 +58,7 @@ class _Generator(GenerateJsonSchema):
         return {**made, "format": "base64url"} if BASE64 in schema.get("metadata", {}) else made
 
     def emit_warning(self, kind: Any, detail: str) -> None:
-        """Stay silent about defaults without a JSON form: they are left out."""
-
-
-def _put_sets_in_order(node: Any) -> None:
-    """Sort defaults that are sets, whose order differs between processes as fingerprints must not."""
-    if isinstance(node, list):
-        for item in node:
-            _put_sets_in_order(item)
-    if not isinstance(node, dict):
-        return
-    if node.get("uniqueItems") and isinstance(node.get("default"), list):
-        node["default"].sort(key=json.dumps)
-    for item in node.values():
-        _put_sets_in_order(item)
+        """Stay silent about what is left out because JSON has no form for it."""
 
 
 def _default(schema: ArgumentsSchema, name: str, default: Any) -> tuple[Any] | None:
@@ -81,6 +66,7 @@ def _default(schema: ArgumentsSchema, name: str, default: Any) -> tuple[Any] | N
     try:
         plain = schema.serializer.to_python({name: default}, mode="json", warnings="none")[name]
         value = json.loads(json.dumps(plain, allow_nan=False))
+        # In an order that is the same in every process, as the fingerprint must be.
         return (sorted(value, key=json.dumps) if isinstance(default, AbstractSet) else value,)
     except (TypeError, ValueError, RecursionError):
         return None  # a sentinel, say: it means something to the function alone

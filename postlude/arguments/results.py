@@ -13,14 +13,7 @@ import pydantic_core
 
 from postlude.arguments import faults, parts, text
 from postlude.arguments.json_values import NOT_FINITE
-from postlude.errors import PostludeError
-
-
-class BadResult(PostludeError, ValueError):
-    """An actor returned what has no form in JSON, or too much of it; the result was not stored."""
-
-    code = "bad-result"
-    title = "The actor's result cannot be stored"
+from postlude.errors import BadResult
 
 
 def encode_result(value: Any, limit: int | None = None) -> str:

@@ -168,7 +168,7 @@ def _only(names: Collection[str], schema: Any) -> Any:
     """Return the schema of named arguments that looks at ``names`` and ignores all others."""
     if schema["type"] == "definitions":
         return {**schema, "schema": _only(names, schema["schema"])}
-    fields = {name: {**schema["fields"][name], "required": False} for name in names}
+    fields = {name: schema["fields"][name] for name in names}
     return {**schema, "fields": fields, "extra_behavior": "ignore"}
 
 

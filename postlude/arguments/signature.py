@@ -33,7 +33,8 @@ class Signature:
     """The signature of one actor function; immutable and safe to use from all threads.
 
     Its schema is compiled on first use. Every method that raises does so with BadArguments, a
-    TypeError that lists each fault with its JSON pointer; nothing it says repeats a value.
+    TypeError that lists each fault with its JSON pointer, in few words that never repeat a whole
+    value. Only what an annotation's own validator raises besides ValueError passes through.
     """
 
     __slots__ = ("_binding", "_fn", "_json_schema", "_schema", "_signature", "actor_name")

@@ -18,8 +18,8 @@ import structlog
 from dramatiq import Message
 from dramatiq.broker import MessageProxy
 
-from postlude.arguments.results import BadResult, encode_result, jsonable
-from postlude.errors import PostludeError
+from postlude.arguments.results import encode_result, jsonable
+from postlude.errors import BadResult, PostludeError
 from postlude.ledger import clock
 from postlude.ledger.transitions.outcome import Failure, Outcome
 from postlude.settings import settings

@@ -89,7 +89,9 @@ class Stack:
         ledger = Ledger(self.settings)
         try:
             with ledger.read() as connection:
-                return next(view.pid for view in incarnations.alive(connection) if view.kind == kind)
+                return next(
+                    view.pid for view in incarnations.alive(connection) if view.kind == kind
+                )
         finally:
             ledger.close()
 

@@ -92,7 +92,7 @@ def jot(word: str) -> None:
 
 
 @dramatiq.actor(queue_name=QUEUE, max_retries=2, min_backoff=1, max_backoff=5)
-def fail(word: str) -> None:
+def fail_always(word: str) -> None:
     note(word)
     message = f"{word} failed"
     raise ValueError(message)

@@ -61,7 +61,7 @@ def test_a_delayed_task_waits(crew, actors):
 
 
 def test_a_failing_task_is_retried_and_then_failed_with_every_attempt_on_record(crew, actors):
-    message = actors.fail.send("mail")
+    message = actors.fail_always.send("mail")
 
     view = crew.ended(message)
     assert (view.state, view.reason) == (State.FAILED, Reason.RETRIES_EXHAUSTED)
@@ -102,10 +102,10 @@ def test_exhausted_retries_are_told(crew, actors):
 
 def test_success_and_failure_are_told(crew, actors):
     actors.add.send_with_options(args=(1, 1), on_success=actors.told)
-    actors.fail.send_with_options(args=("x",), on_failure=actors.told, max_retries=0)
+    actors.fail_always.send_with_options(args=("x",), on_failure=actors.told, max_retries=0)
 
     crew.noted("told add 2")
-    crew.noted("told fail {'type': 'ValueError', 'message': 'x failed'}")
+    crew.noted("told fail_always {'type': 'ValueError', 'message': 'x failed'}")
 
 
 def test_an_actor_is_interrupted_at_its_time_limit(crew, actors):

@@ -4,13 +4,14 @@ import functools
 import inspect
 import json
 import threading
-from typing import TYPE_CHECKING, Any, NotRequired, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Unpack
 
 import pytest
 from dramatiq import GenericActor
 from dramatiq.asyncio import async_to_sync
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from postlude.arguments import Signature
@@ -117,6 +118,10 @@ def test_the_members_of_a_union_make_one_fault():
     assert pointers == ["/size"]
     assert "valid integer" in words
     assert "or: Input should be a valid list" in words
+
+    def twice(size: Annotated[int, Field(gt=5)] | Annotated[int, Field(gt=5, lt=9)]): ...
+
+    assert refused(twice, 1)[0].count("greater than 5") == 1
 
 
 def test_an_argument_by_position_only_cannot_be_named_in_a_call():
@@ -244,15 +249,18 @@ def test_any_parameter_name_that_python_knows_works():
     assert list(signature.json_schema()["properties"]) == names.split()
 
 
+Day = int
+
+
 class Callable:
-    def __call__(self, day: int):
+    def __call__(self, day: "Day"):
         return day
 
-    def method(self, day: int):
+    def method(self, day: "Day"):
         return day
 
     @classmethod
-    def of_class(cls, day: int):
+    def of_class(cls, day: "Day"):
         return day
 
 
@@ -260,20 +268,20 @@ class Report(GenericActor):
     class Meta:
         abstract = True
 
-    def perform(self, day: int):
+    def perform(self, day: "Day"):
         return day
 
 
-async def coroutine(day: int):
+async def coroutine(day: "Day"):
     return day
 
 
 @functools.lru_cache
-def wrapped(day: "int"):
+def wrapped(day: "Day"):
     return day
 
 
-def two(prefix: str, day: int):
+def two(prefix: str, day: "Day"):
     return prefix, day
 
 
@@ -305,6 +313,34 @@ def test_the_signature_of_any_callable_is_found(fn):
 
     assert signature.json_schema()["properties"]["day"] == {"type": "integer"}
     assert signature.decode(signature.encode((), {"day": "5"}))[1] == {"day": 5}
+
+
+ELSEWHERE = """
+Night = int
+class Base:
+    def __call__(self, day: "Night"): ...
+    def method(self, day: "Night"): ...
+def function(day: "Night"): ...
+"""
+
+
+@pytest.mark.parametrize("kind", ["object", "method", "function"])
+def test_annotations_mean_what_they_mean_where_they_were_written(kind):
+    module: dict[str, Any] = {"__name__": "elsewhere"}
+    exec(ELSEWHERE, module)
+
+    class Here(module["Base"]):
+        pass
+
+    fns = {
+        "object": Here(),
+        "method": Here().method,
+        "function": functools.partial(functools.wraps(module["function"])(lambda day: day)),
+    }
+
+    properties = Signature.of(fns[kind], "actor").json_schema()["properties"]
+
+    assert properties["day"]["type"] == "integer"
 
 
 def test_a_callable_without_a_signature_takes_any_json_values():

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -154,7 +155,8 @@ def test_as_many_levels_as_the_limit_are_taken_and_one_more_is_refused():
         signature = signature_for(hint)
         deepest = nested(DEPTH_LIMIT - 1)
 
-        assert signature.decode(signature.encode((deepest,), {}))[1] == {"value": deepest}
+        for value in (deepest, [deepest[0], [], []]):
+            assert signature.decode(signature.encode((value,), {}))[1] == {"value": value}
         assert f"more than {DEPTH_LIMIT} levels" in refused(hint, nested(DEPTH_LIMIT))[0]
 
 
@@ -175,6 +177,13 @@ def test_a_value_that_contains_itself_is_refused(hint):
     loop += [loop, loop]
 
     assert refused(hint, loop)
+
+
+def test_bytes_that_a_model_writes_as_text_are_refused_if_they_are_none():
+    words, pointer = refused(Reading, Reading(raw=b"\xff"))
+
+    assert "cannot be written as JSON: invalid utf-8" in words
+    assert pointer == "/value"
 
 
 def test_brackets_in_strings_are_not_levels():
@@ -272,6 +281,14 @@ def test_an_error_repeats_no_value(hint):
 
         assert len(str(caught.value)) + len(repr(caught.value.errors)) < 3000
         assert caught.value.__suppress_context__, "the context would print the value"
+
+
+def test_a_list_has_one_fault_however_many_there_are_in_it():
+    for hint in (list[int], set[int], tuple[int, ...], Iterable[int]):
+        with pytest.raises(BadArguments) as caught:
+            signature_for(hint).encode((["x", "y"],), {})
+
+        assert [error["pointer"] for error in caught.value.errors] == ["/value/0"]
 
 
 def test_a_hostile_body_is_refused_quickly_and_in_few_words():

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from postlude.arguments.limits import DEPTH_LIMIT, DIGITS_LIMIT
-from postlude.arguments.results import BadResult, decode_result, encode_result, jsonable
-from postlude.errors import PostludeError
+from postlude.arguments.results import decode_result, encode_result, jsonable
+from postlude.errors import BadResult, PostludeError
 
 NAN = float("nan")
 MOMENT = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)

@@ -4,12 +4,39 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Hashable
 from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field, PlainValidator
+from pydantic_core import core_schema
 
 from postlude.arguments import Signature
+
+
+class Odd(BaseModel):
+    marker: Any = object()
+
+
+class Code(str):
+    """A type that takes its instances and the text that they are made from."""
+
+    __slots__ = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source, handler):
+        made = core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
+        return core_schema.union_schema([core_schema.is_instance_schema(cls), made])
+
+
+class Version:
+    """A type that only its own Python code understands."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source, handler):
+        return core_schema.no_info_plain_validator_function(
+            lambda value: value, serialization=core_schema.to_string_ser_schema()
+        )
 
 
 class Address(BaseModel):
@@ -69,16 +96,30 @@ def test_it_can_always_be_written_as_json():
         anything,
         odd: Annotated[Any, PlainValidator(lambda value: value)],
         checked: Annotated[str, AfterValidator(str.strip)],
-        default=object(),  # noqa: B008 - a sentinel
         *args: complex,
+        model: Odd,
+        hashable: Hashable,
+        version: Version,
+        code: Code,
+        default=object(),  # noqa: B008 - a sentinel
         **kwargs: dict[int, bytes],
     ): ...
 
     schema = Signature.of(actor, "actor").json_schema()
 
     assert json.loads(json.dumps(schema, allow_nan=False)) == schema
-    assert schema["required"] == ["anything", "odd", "checked"]
+    assert schema["required"] == [
+        "anything",
+        "odd",
+        "checked",
+        "model",
+        "hashable",
+        "version",
+        "code",
+    ]
     assert schema["properties"]["anything"] == {}
+    assert schema["properties"]["hashable"] == schema["properties"]["version"] == {}
+    assert schema["properties"]["code"] == {"type": "string"}
     assert "default" not in schema["properties"]["default"]
 
 
@@ -138,7 +179,7 @@ def test_every_process_finds_the_same_fingerprint():
         "from postlude.arguments import Signature\n"
         "class Tags(BaseModel):\n"
         "    names: set[str] = set('abcdef')\n"
-        "def send(tags: Tags, typed: set[str] = set('abcdef'), untyped=set('abcdef')): ...\n"
+        "def send(tags: Tags, typed: set[str] = set('abcdef'), untyped=frozenset('abcdef')): ...\n"
         "print(Signature.of(send, 'send').fingerprint())"
     )
 

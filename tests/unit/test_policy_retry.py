@@ -64,7 +64,7 @@ ERRORS = st.one_of(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(actor=OPTIONS, task=OPTIONS, error=ERRORS, retries=st.integers(0, 45), jitter=JITTER)
 def test_decisions_and_delays_are_those_of_dramatiq(
-    monkeypatch, actor, task, error, retries, jitter
+    monkeypatch, *, actor, task, error, retries, jitter
 ):
     monkeypatch.setattr(common, "uniform", lambda low, high: low + (high - low) * jitter)
 

@@ -90,7 +90,7 @@ def write_notification(email: str, message=""):
     """Never runs here."""
 
 
-@dramatiq.actor(actor_name="write_log")
+@dramatiq.actor(actor_name="documented_write_log")
 def write_log(message: str):
     """Never runs here."""
 

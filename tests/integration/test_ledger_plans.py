@@ -1,0 +1,149 @@
+"""How the database looks things up: by an index, whatever the size of the ledger.
+
+The plans are those of a database without statistics, as everybody has it who never runs ANALYZE.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import event
+
+from postlude.ledger import migrate
+from postlude.ledger.ledger import Ledger
+from postlude.ledger.queries import incarnations, ready, schedules, tasks
+from postlude.ledger.statement import dialect_named
+from postlude.ledger.transitions import (
+    accept,
+    bury,
+    cancel,
+    claim,
+    hand_back,
+    incarnation,
+    mark,
+    outcome,
+    publish,
+    release,
+    retain,
+)
+from postlude.settings import load
+from postlude.states import State
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+STATEMENTS = {
+    "claim": claim.CLAIM,
+    "claim by message": claim.CLAIM_MESSAGE,
+    "accept": accept.SAME,
+    "release": release.RELEASE,
+    "withdraw": release.WITHDRAW,
+    "finish": outcome.FINISH,
+    "hand back": hand_back.HAND_BACK,
+    "forget": hand_back.FORGOTTEN,
+    "start": mark.STARTED,
+    "progress": mark.PROGRESS,
+    "publish": publish.PUBLISHED,
+    "beat": incarnation.BEAT,
+    "bury: record": bury._RECORD,
+    "bury: quarantine": bury._QUARANTINE,
+    "bury: take back": bury._TAKE_BACK,
+    "bury: release": bury._RELEASE,
+    "delete": retain.DELETE,
+    "cancel": cancel.CANCEL_QUEUE,
+}
+QUERIES = {
+    "has_ready": lambda c: ready.has_ready(c, "q"),
+    "has_suspect": lambda c: ready.has_suspect(c, "q"),
+    "get": lambda c: tasks.get(c, "x"),
+    "attempts": lambda c: tasks.attempts(c, "x"),
+    "by state": lambda c: tasks.page(c, state=State.FAILED),
+    "by state, next": lambda c: tasks.page(c, state=State.FAILED, before=9),
+    "by actor": lambda c: tasks.page(c, actor="a"),
+    "by actor, next": lambda c: tasks.page(c, actor="a", before=9),
+    "by queue": lambda c: tasks.page(c, queue="q"),
+    "by queue, next": lambda c: tasks.page(c, queue="q", before=9),
+    "by all": lambda c: tasks.page(c, state=State.QUEUED, actor="a", queue="q", before=9),
+    "accepted_by": lambda c: tasks.accepted_by(c, "me"),
+    "held_by": lambda c: tasks.held_by(c, "me"),
+    "unfinished": lambda c: tasks.unfinished(c, "q"),
+    "due schedules": lambda c: schedules.due(c, now=NOW, limit=9),
+    "next schedule": schedules.next_at,
+}
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory):
+    settings = load(data_dir=tmp_path_factory.mktemp("plans"))
+    migrate.upgrade(settings)
+    ledger = Ledger(settings)
+    yield ledger
+    ledger.close()
+
+
+def plan_of_statement(ledger, statement) -> list[str]:
+    sql = statement.text(dialect_named("sqlite"))
+    values = {name: "[]" if name == "actors" else 1 for name in re.findall(r":(\w+)", sql)}
+    with ledger.read() as connection:
+        cursor = connection.connection.cursor()
+        return [row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+
+
+def plan_of_query(ledger, query) -> list[str]:
+    seen = []
+
+    def note(_connection, _cursor, sql, values, _context, _many):
+        seen.append((sql, values))
+
+    with ledger.read() as connection:
+        event.listen(connection, "before_cursor_execute", note)
+        query(connection)
+        event.remove(connection, "before_cursor_execute", note)
+        selects = [(sql, values) for sql, values in seen if "SELECT" in sql]
+        assert selects
+        plan = []
+        for sql, values in selects:
+            plan += connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
+    return [row[3] for row in plan]
+
+
+def scans(plan: list[str]) -> list[str]:
+    """Return the lines that read a whole table of ours or sort what an index could have sorted."""
+    return [
+        line for line in plan if line.startswith("SCAN postlude") or "TEMP B-TREE FOR ORDER" in line
+    ]
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_transition_reads_no_table_as_a_whole_and_sorts_nothing(ledger, name):
+    plan = plan_of_statement(ledger, STATEMENTS[name])
+
+    assert plan
+    assert scans(plan) == []
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_query_reads_no_table_as_a_whole_and_sorts_nothing(ledger, name):
+    plan = plan_of_query(ledger, QUERIES[name])
+
+    assert plan
+    assert scans(plan) == []
+
+
+def test_the_newest_tasks_are_read_from_the_end_of_the_table(ledger):
+    assert plan_of_query(ledger, tasks.page) == ["SCAN postlude_tasks"]
+    (next_page,) = plan_of_query(ledger, lambda c: tasks.page(c, before=9))
+    assert "INTEGER PRIMARY KEY (rowid<?)" in next_page
+
+
+def test_a_claim_reads_only_the_index_of_what_is_ready(ledger):
+    plan = plan_of_statement(ledger, claim.CLAIM)
+
+    wanted = "USING COVERING INDEX postlude_tasks_ready (queue=? AND suspect=?)"
+    assert any(wanted in line for line in plan)
+
+
+def test_who_lives_is_read_from_the_index_of_the_living(ledger):
+    plan = plan_of_query(ledger, incarnations.alive)
+
+    assert plan[0] == "SCAN postlude_incarnations USING INDEX postlude_incarnations_alive"

@@ -1,0 +1,313 @@
+"""The group-committing writer: many writes, one commit; nothing is confirmed before it is durable."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import event, text
+
+from postlude.errors import LedgerBusy, LedgerError
+from postlude.ledger import migrate, sqlite, writer
+from postlude.ledger.engine import BareConnection
+from postlude.ledger.ledger import Ledger
+from postlude.ledger.statement import Statement
+from postlude.ledger.task import NewTask
+from postlude.ledger.transitions.accept import accept
+from postlude.settings import load
+
+AT = datetime(2026, 11, 24, tzinfo=UTC)
+PATIENCE_S = 20
+DUPLICATE = Statement(
+    text("INSERT INTO postlude_meta (id, version, compatible_from) VALUES (1, 1, 1)")
+)
+BAD_VALUE = Statement(text("UPDATE postlude_meta SET version = :value WHERE id = 7"))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Locks are waited for in tenths of seconds instead of seconds."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr(writer, "RETRY_S", 0.01)
+    monkeypatch.setattr(writer, "GIVE_UP_S", 0.3)
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Opens a ledger on the one file of the test."""
+    ledgers = []
+
+    def open_ledger(**overrides) -> Ledger:
+        settings = load(data_dir=tmp_path, **overrides)
+        if not ledgers:
+            migrate.upgrade(settings)
+        ledgers.append(Ledger(settings))
+        return ledgers[-1]
+
+    yield open_ledger
+    for ledger in ledgers:
+        ledger.close()
+
+
+@pytest.fixture
+def ledger(opened):
+    return opened()
+
+
+def store(name: str):
+    """Return a write that stores a task of that id."""
+    task = NewTask(
+        id=name,
+        actor="a",
+        queue="q",
+        arguments="{}",
+        options="{}",
+        priority=0,
+        run_at=None,
+        created_at=AT,
+    )
+    return lambda tx: accept(tx, task, owner="me")
+
+
+def stored(ledger) -> list[str]:
+    with ledger.read() as connection:
+        return list(
+            connection.exec_driver_sql("SELECT id FROM postlude_tasks ORDER BY seq").scalars()
+        )
+
+
+@contextmanager
+def occupied(ledger):
+    """Keep the writer in the middle of a transaction; what is submitted inside waits behind it."""
+    inside, go = threading.Event(), threading.Event()
+
+    def write(_tx):
+        inside.set()
+        assert go.wait(PATIENCE_S)
+
+    first = ledger.submit(write)
+    assert inside.wait(PATIENCE_S)
+    try:
+        yield
+    finally:
+        go.set()
+        first.result(PATIENCE_S)
+
+
+@contextmanager
+def locked(ledger):
+    """Hold the write lock, as another process would."""
+    other = ledger.connect()
+    other.begin()
+    try:
+        yield
+    finally:
+        other.rollback()
+        other.close()
+
+
+def trace(ledger) -> list[str]:
+    """Return the list of statements that connections taken from now on will run."""
+    seen: list[str] = []
+    event.listen(ledger._engine, "checkout", lambda c, *_: c.set_trace_callback(seen.append))
+    return seen
+
+
+def test_many_writes_share_a_commit(ledger):
+    seen = trace(ledger)
+    with occupied(ledger):
+        futures = [ledger.submit(store(f"{n}")) for n in range(1000)]
+
+    assert all(future.result(PATIENCE_S) for future in futures)
+    assert len(stored(ledger)) == 1000
+    assert seen.count("COMMIT") == 1 + 2  # the one that was under way; 1000 = 512 + 488
+
+
+def test_writes_are_stored_in_the_order_in_which_they_were_submitted(ledger):
+    with occupied(ledger):
+        futures = [ledger.submit(store(f"{n}")) for n in range(600)]
+    futures[-1].result(PATIENCE_S)
+
+    assert stored(ledger) == [f"{n}" for n in range(600)]
+
+
+def test_nothing_is_confirmed_or_visible_before_the_commit(ledger):
+    inside, go = threading.Event(), threading.Event()
+
+    def write(tx):
+        store("a")(tx)
+        inside.set()
+        go.wait(PATIENCE_S)
+
+    future = ledger.submit(write)
+    inside.wait(PATIENCE_S)
+    during = (future.done(), stored(ledger))
+    go.set()
+    future.result(PATIENCE_S)
+
+    assert (during, stored(ledger)) == ((False, []), ["a"])
+
+
+def test_what_is_confirmed_is_visible_to_others_at_that_moment(opened):
+    ledger, other = opened(), opened()
+    seen = []
+    with occupied(ledger):
+        future = ledger.submit(store("a"))
+        future.add_done_callback(lambda _: seen.append(stored(other)))
+    future.result(PATIENCE_S)
+    ledger.submit(lambda _tx: None).result(PATIENCE_S)
+
+    assert seen == [["a"]]
+
+
+@pytest.mark.parametrize(
+    ("culprit", "error"),
+    [
+        (lambda _tx: 1 / 0, ZeroDivisionError),
+        (lambda tx: tx.run(DUPLICATE), Exception),
+        (lambda tx: tx.run(BAD_VALUE, value=2**70), OverflowError),
+        (lambda tx: tx.run(BAD_VALUE, value="\ud800"), UnicodeEncodeError),
+        (lambda tx: tx.run(BAD_VALUE, value=object()), Exception),
+        (lambda tx: (store("its own")(tx), 1 / 0), ZeroDivisionError),
+    ],
+    ids=["its own fault", "a constraint", "an integer", "a surrogate", "a type", "half done"],
+)
+def test_a_write_that_raises_fails_alone(ledger, culprit, error):
+    with occupied(ledger):
+        before = ledger.submit(store("before"))
+        bad = ledger.submit(culprit)
+        after = ledger.submit(store("after"))
+
+    assert (before.result(PATIENCE_S), after.result(PATIENCE_S)) == (True, True)
+    with pytest.raises(error):
+        bad.result(PATIENCE_S)
+    assert stored(ledger) == ["before", "after"]
+
+
+def test_a_write_that_raises_when_alone_leaves_the_writer_alive(ledger):
+    with pytest.raises(ZeroDivisionError):
+        ledger.write(lambda _tx: 1 / 0)
+
+    assert ledger.write(store("a")) is True
+
+
+def test_beyond_its_bound_the_queue_refuses_and_stores_nothing(opened):
+    ledger = opened(write_queue=3)
+    with occupied(ledger):
+        futures = [ledger.submit(store(f"{n}")) for n in range(3)]
+        with pytest.raises(LedgerBusy, match="3 writes are waiting already; nothing was stored"):
+            ledger.submit(store("one too many"))
+    for future in futures:
+        future.result(PATIENCE_S)
+
+    assert stored(ledger) == ["0", "1", "2"]
+    assert ledger.write(store("3")) is True
+
+
+def test_a_write_that_nobody_waits_for_any_more_is_not_run(ledger):
+    with occupied(ledger):
+        future = ledger.submit(store("a"))
+        assert future.cancel()
+        ledger.submit(store("b"))
+    ledger.submit(lambda _tx: None).result(PATIENCE_S)
+
+    assert stored(ledger) == ["b"]
+
+
+def test_a_lock_held_by_another_process_is_waited_for(quick, ledger):
+    with locked(ledger):
+        future = ledger.submit(store("a"))
+        assert not future.done()
+
+    assert future.result(PATIENCE_S) is True
+
+
+def test_a_lock_that_is_not_let_go_ends_in_an_honest_error_and_the_writer_lives(quick, ledger):
+    with locked(ledger):
+        with pytest.raises(LedgerError, match="database is locked; nothing was stored"):
+            ledger.submit(store("a")).result(PATIENCE_S)
+        assert stored(ledger) == []
+
+    assert ledger.write(store("b")) is True
+    assert stored(ledger) == ["b"]
+
+
+def test_a_patient_write_outlives_what_others_give_up_on(quick, ledger):
+    with locked(ledger):
+        outcome = ledger.submit(store("outcome"), patient=True)
+        for _ in range(2):
+            with pytest.raises(LedgerError):
+                ledger.write(store("request"), timeout=timedelta(seconds=0.4))
+        assert not outcome.done()
+
+    assert outcome.result(PATIENCE_S) is True
+    assert stored(ledger) == ["outcome"]
+
+
+def test_a_commit_whose_fate_is_unknown_is_replayed(quick, monkeypatch, ledger):
+    commit, failures = BareConnection.commit, [sqlite.library().OperationalError("disk I/O error")]
+
+    def commit_and_lose_the_answer(connection):
+        commit(connection)
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(BareConnection, "commit", commit_and_lose_the_answer)
+
+    assert ledger.write(store("a")) is True
+    assert (stored(ledger), failures) == (["a"], [])
+
+
+def test_a_commit_that_failed_is_tried_again(quick, monkeypatch, ledger):
+    commit, failures = BareConnection.commit, [sqlite.library().OperationalError("disk is full")]
+
+    def fail_once(connection):
+        if failures:
+            raise failures.pop()
+        commit(connection)
+
+    monkeypatch.setattr(BareConnection, "commit", fail_once)
+
+    assert ledger.write(store("a")) is True
+    assert stored(ledger) == ["a"]
+
+
+def test_closing_stores_what_waits(opened):
+    ledger, other = opened(), opened()
+    with occupied(ledger):
+        futures = [ledger.submit(store(f"{n}")) for n in range(700)]
+        closing = threading.Thread(target=ledger.close)
+        closing.start()
+    closing.join(PATIENCE_S)
+
+    assert all(future.result(0) for future in futures)
+    assert len(stored(other)) == 700
+
+
+def test_a_closed_ledger_refuses_and_stores_nothing(opened):
+    ledger, other = opened(), opened()
+    ledger.close()
+
+    for patient in (False, True):
+        with pytest.raises(LedgerBusy, match="closing in this process; nothing was stored"):
+            ledger.submit(store("a"), patient=patient)
+    assert stored(other) == []
+
+
+def test_two_writers_on_one_file_take_turns(opened):
+    ledgers = [opened(), opened()]
+    futures = [ledgers[n % 2].submit(store(f"{n}")) for n in range(400)]
+
+    assert all(future.result(PATIENCE_S) for future in futures)
+    assert sorted(stored(ledgers[0]), key=int) == [f"{n}" for n in range(400)]
+
+
+def test_a_committed_write_survives_in_the_file(ledger, tmp_path):
+    ledger.write(store("a"))
+    library = sqlite.library()
+
+    with library.connect(tmp_path / "postlude.db") as connection:
+        assert connection.execute("SELECT id FROM postlude_tasks").fetchall() == [("a",)]
+    connection.close()
