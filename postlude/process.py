@@ -1,7 +1,8 @@
 """Everything that a process has one of: settings, ledger, incarnation, pulse.
 
-Made on first use, never at import; made anew in a forked child, which must not touch its parent's
-connections or threads, and after somebody declared this incarnation dead.
+Made on first use, never at import, and made anew after somebody declared this incarnation dead. A
+forked child of a process that has the ledger open cannot have one: SQLite keeps its locks in memory
+that the child inherits without the locks, and what the child commits can be lost.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from postlude.errors import LedgerError
 from postlude.ledger.ledger import Ledger
 from postlude.settings import settings as read_settings
 from postlude.worker.chores import Chores
@@ -45,6 +47,8 @@ class Process:
         self._incarnation: Incarnation | None = None
         self._lock = threading.Lock()
         self._chores: list[Chores] = []
+        self._after: list[Callable[[], object]] = []
+        self._closed = False
 
     @property
     def incarnation(self) -> Incarnation:
@@ -63,9 +67,20 @@ class Process:
         """Do ``chore`` every few seconds, in a thread, for as long as this life lasts."""
         self._chores.append(Chores(CHORE_S, [chore]))
 
+    def after_burial(self, begin: Callable[[], object]) -> None:
+        """Call ``begin``, in a thread of its own, if somebody else puts an end to this life."""
+        self._after.append(begin)
+
     def close(self) -> None:
-        """Leave: hand back what is held, store what is waiting, close every connection."""
+        """Leave: hand back what is held, store what is waiting, close every connection.
+
+        May be called again. Never raises: if the ledger is away, others will notice that we left.
+        """
         _forget(self)
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
         for chores in self._chores:
             chores.stop()
         self.pulse.close()
@@ -83,12 +98,23 @@ class Process:
             version=__version__,
             folder=self.settings.data_dir / "run",
         )
-        life.start(self.settings.heartbeat, on_death=lambda: _forget(self))
+        life.start(self.settings.heartbeat, on_death=self._buried)
         return life
+
+    def _buried(self) -> None:
+        """End this life, which others have ended already, and let those begin anew who want to."""
+        _forget(self)
+        threading.Thread(target=self._begin_anew, name="begin-anew", daemon=True).start()
+
+    def _begin_anew(self) -> None:
+        for begin in self._after:
+            begin()
+        self.close()
 
 
 _lock = threading.RLock()
 _current: Process | None = None
+_inherited: Process | None = None
 _kind = "script"
 _queues: tuple[str, ...] = ()
 
@@ -96,14 +122,21 @@ _queues: tuple[str, ...] = ()
 def current() -> Process:
     """Return this process's one, opening the ledger on first use.
 
-    Raises LedgerError (LedgerTooOld: run ``postlude migrate``) or SettingsError.
+    Raises LedgerError (LedgerTooOld: run ``postlude migrate``) or SettingsError; LedgerError, too, in
+    a child that was forked while its parent had the ledger open.
     """
     global _current  # noqa: PLW0603 - this is the one place for what a process has one of
     found = _current
-    if found is not None and found.pid == os.getpid():
+    if found is not None:
         return found
     with _lock:
-        if _current is None or _current.pid != os.getpid():
+        if _inherited is not None:
+            message = (
+                "this process was forked from one that has the ledger open, which SQLite does not "
+                "survive; start it with the method 'spawn' or 'forkserver', or as a program"
+            )
+            raise LedgerError(message)
+        if _current is None:
             _current = Process(read_settings(), _kind, _queues)
         return _current
 
@@ -113,7 +146,7 @@ def open_as(kind: str, queues: Iterable[str] = ()) -> Process:
     global _kind, _queues
     with _lock:
         found = _current
-        if found is not None and found.pid == os.getpid() and found.kind != kind:
+        if found is not None and found.kind != kind:
             found.close()
         _kind, _queues = kind, tuple(queues)
         return current()
@@ -122,7 +155,7 @@ def open_as(kind: str, queues: Iterable[str] = ()) -> Process:
 def close() -> None:
     """Close what is open; the next use opens it again."""
     found = _current
-    if found is not None and found.pid == os.getpid():
+    if found is not None:
         found.close()
 
 
@@ -134,8 +167,11 @@ def _forget(process: Process) -> None:
 
 
 def _after_fork() -> None:
-    global _lock  # noqa: PLW0603 - a thread of the parent may have held it
+    """Keep the parent's life from being used, and from being closed: its connections are not ours."""
+    global _lock, _current, _inherited  # noqa: PLW0603 - see current
     _lock = threading.RLock()
+    if _current is not None:
+        _current, _inherited = None, _current
 
 
 os.register_at_fork(after_in_child=_after_fork)

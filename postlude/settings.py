@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import (
     AliasChoices,
@@ -160,7 +161,7 @@ class Settings(BaseSettings):
     @property
     def ledger_url(self) -> str:
         """Where the ledger is: ``database_url``, or the SQLite file in ``data_dir``."""
-        return self.database_url or f"sqlite:///{self.data_dir / 'postlude.db'}"
+        return self.database_url or f"sqlite:///{quote(str(self.data_dir / 'postlude.db'))}"
 
 
 def load(**overrides: Any) -> Settings:

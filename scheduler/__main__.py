@@ -80,10 +80,9 @@ def _live(signals: SimpleQueue[int]) -> int | None:
 
 def _do_chores(owner: Process, leaving: ExitStack) -> None:
     """Do what every worker and scheduler does on the side."""
-    every, lease = owner.settings.heartbeat, owner.settings.lease
+    every_s = owner.settings.heartbeat.total_seconds()
     leaving.callback(Relay(owner).stop)
-    reaper = Reaper(owner.ledger, lease=lease, folder=owner.settings.data_dir / "run")
-    leaving.callback(Chores(every.total_seconds(), [reaper.look]).stop)
+    leaving.callback(Chores(every_s, [Reaper(owner).look]).stop)
 
 
 def _wait(owner: Process, service: Service, signals: SimpleQueue[int]) -> int | None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 TRACEBACK_LIMIT = 30
+LONGEST_DELAY_MS = 3650 * 86_400_000
+"""Ten years; more is a slip of units, and dates end some time."""
 TEXT_LIMIT = 16_000
 """Characters of a traceback that are kept: its end says most."""
 _FOLLOW_UPS = uuid.UUID("0f0f5a5e-77f5-5c3b-8a51-2d9b6f0d1c11")
@@ -100,7 +102,8 @@ class Delivery(MessageProxy):
 
     def reschedule(self, delay: int | None) -> None:
         """Decide: try again after ``delay`` ms."""
-        self.word, self._delay = "retried", timedelta(milliseconds=max(0, delay or 0))
+        wanted_ms = min(max(0, delay or 0), LONGEST_DELAY_MS)
+        self.word, self._delay = "retried", timedelta(milliseconds=wanted_ms)
 
     def give_up(self, reason: Reason) -> None:
         """Decide: the task has failed for good."""

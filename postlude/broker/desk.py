@@ -16,8 +16,9 @@ from postlude import process
 from postlude.broker.delivery import Delivery, cut_short, message_of, refused
 from postlude.broker.intake import find_actor, signature
 from postlude.errors import LedgerError, PostludeError, UnknownActor
-from postlude.ledger.transitions.hand_back import hand_back
-from postlude.ledger.transitions.mark import mark_progress
+from postlude.ledger.queries.tasks import held_by
+from postlude.ledger.transitions.hand_back import forgotten, hand_back
+from postlude.ledger.transitions.mark import mark_progress, mark_started
 from postlude.ledger.transitions.outcome import Outcome, finish
 from postlude.states import Reason
 from postlude.worker.holdings import Holdings
@@ -44,6 +45,7 @@ class Desk:
         self.process = owner
         self.incarnation = owner.incarnation.id
         self.holdings = Holdings(threads)
+        self._missed: set[str] = set()
 
     def receive(self, broker: Broker, tasks: Iterable[Claimed]) -> list[Delivery]:
         """Note claimed tasks and make them ready for their actors; what does not fit fails here."""
@@ -84,6 +86,29 @@ class Desk:
         for held in running:
             self._store(held, cut_short(held.task, held.started_at))
         return [held.task.id for held in running]
+
+    def hand_back_stale(self, age_s: float) -> None:
+        """Give back what has been held for ``age_s`` seconds without being started."""
+        self.give_back(self.holdings.take_back(older_than=age_s))
+
+    def mark_started(self) -> None:
+        """Tell the ledger of tasks that were started and run for longer than a moment."""
+        for held in self.holdings.long_running():
+            if held.started_at:
+                self._submit(partial(mark_started, task=held.task, at=held.started_at))
+
+    def audit(self) -> None:
+        """Give back what the ledger says we hold and we do not, two audits running.
+
+        The reply to a claim that timed out is lost; what it claimed is not.
+        """
+        with self.process.ledger.read() as connection:
+            held = set(held_by(connection, self.incarnation))
+        missing = held - self.holdings.ids()
+        for task_id in missing & self._missed:
+            log.warning("worker.forgot", task_id=task_id)
+            self._submit(partial(forgotten, task=task_id, owner=self.incarnation))
+        self._missed = missing
 
     def note_progress(self, delivery: Delivery, progress: str) -> None:
         """Store how far a running task is; does not wait."""

@@ -115,9 +115,7 @@ class LedgerConsumer(Consumer):
         limit = holdings.budget(self._queue)
         if not limit:
             return []
-        with self._desk.process.ledger.read() as connection:
-            suspect = ready.has_suspect(connection, self._queue)
-        if not suspect:
+        if not self._waits(suspect=True):
             holdings.unreserve(self._queue)
             return self._claim_ready(limit)
         if not holdings.reserve(self._queue):
@@ -128,10 +126,12 @@ class LedgerConsumer(Consumer):
             holdings.unreserve(self._queue)
 
     def _claim_ready(self, limit: int) -> list[Claimed]:
+        return self._take(limit, suspects=False) if self._waits(suspect=False) else []
+
+    def _waits(self, *, suspect: bool) -> bool:
+        actors = self._broker.get_declared_actors()
         with self._desk.process.ledger.read() as connection:
-            if not ready.has_ready(connection, self._queue):
-                return []
-        return self._take(limit, suspects=False)
+            return ready.has_ready(connection, self._queue, actors, suspect=suspect)
 
     def _take(self, limit: int, *, suspects: bool) -> list[Claimed]:
         return self._desk.process.ledger.write(

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 import structlog
 
 from postlude import process
-from postlude.dispatch.waiting import finished
+from postlude.dispatch.gathering import Gathering
+from postlude.dispatch.waiting import Signal
 from postlude.door import Door, stand_in
-from postlude.errors import AcceptUnknown, BadOptions, LedgerBusy, PostludeError
+from postlude.errors import AcceptUnknown, BadOptions, LedgerBusy, LedgerError
 from postlude.ledger.clock import now
 from postlude.ledger.queries.tasks import accepted_by
 from postlude.ledger.transitions import accept, release
 from postlude.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Sequence
 
     from postlude.ledger.statement import Tx
     from postlude.ledger.task import NewTask
@@ -45,6 +45,22 @@ class _Due(Enum):
     WITHDRAW = auto()
 
 
+class _Entry:
+    """The tasks of one request on their way into the ledger."""
+
+    __slots__ = ("error", "ids", "left", "over", "signal", "tasks")
+
+    def __init__(self, tasks: Sequence[NewTask]) -> None:
+        self.tasks = tasks
+        self.ids = tuple(task.id for task in tasks)
+        self.signal = Signal()
+        self.error: BaseException | None = None
+        self.over = False
+        """They are stored, or never will be."""
+        self.left: _Due | None = None
+        """What is to become of them if they are stored, since their request waits no longer."""
+
+
 class Promises:
     """The promises of one incarnation, and the door in front of its ledger."""
 
@@ -56,6 +72,17 @@ class Promises:
         self._due: dict[str, _Due] = {}
         self._told: set[str] = set()
         self._strangers: frozenset[str] = frozenset()
+        self._accepts = Gathering(
+            self._ledger, self._store, self._stored, capacity=owner.settings.write_queue
+        )
+        self._moves = {
+            _Due.RELEASE: Gathering(
+                self._ledger, partial(self._move, release.release), self._moved
+            ),
+            _Due.WITHDRAW: Gathering(
+                self._ledger, partial(self._move, release.withdraw), self._moved
+            ),
+        }
 
     @property
     def is_past(self) -> bool:
@@ -64,26 +91,21 @@ class Promises:
 
     async def accept(self, tasks: Sequence[NewTask], *, started: bool) -> None:
         """Store ``tasks``, all or none, for this incarnation; see :class:`postlude.door.Door`."""
-        ids = tuple(task.id for task in tasks)
-        for id_ in ids:
-            self._due[id_] = _Due.OPEN
+        entry = _Entry(tasks)
         due = _Due.RELEASE if started else _Due.WITHDRAW
+        for id_ in entry.ids:
+            self._due[id_] = _Due.OPEN
+        self._accepts.add(entry)
         try:
-            stored = self._ledger.submit(partial(_accept_all, tasks, self._owner))
-        except LedgerBusy:
-            self._forget(ids)
-            raise
-        try:
-            in_time = await finished(stored, within_s=self._limit_s)
+            in_time = await entry.signal.wait(within_s=self._limit_s)
         except BaseException:  # the request was cancelled; its server may never come back to it
-            self._leave(ids, stored, due)
+            self._leave(entry, due)
             raise
         if not in_time:
-            raise self._give_up(ids, stored, due)
-        error = stored.exception()
-        if error is not None:
-            self._forget(ids)
-            raise error
+            raise self._give_up(entry, due)
+        if entry.error is not None:
+            self._forget(entry.ids)
+            raise entry.error.with_traceback(None)  # others raise the same one
 
     def release(self, ids: Sequence[str]) -> None:
         """Queue accepted tasks. Never waits or fails; replayed by the audit until confirmed."""
@@ -111,51 +133,56 @@ class Promises:
         self._settle(sorted(strangers & self._strangers), _Due.WITHDRAW)
         self._strangers = strangers
 
-    def _give_up(self, ids: tuple[str, ...], stored: Future[None], due: _Due) -> PostludeError:
+    def _store(self, tx: Tx, entries: Sequence[_Entry]) -> None:
+        for entry in entries:
+            for task in entry.tasks:
+                if not accept.accept(tx, task, owner=self._owner):
+                    raise _taken(task)
+
+    def _stored(self, entries: Sequence[_Entry], error: BaseException | None) -> None:
+        for entry in entries:
+            entry.error, entry.over = error, True
+            if entry.left is None:
+                entry.signal.set()
+            else:
+                self._settle_left(entry, entry.left)
+
+    def _give_up(self, entry: _Entry, due: _Due) -> LedgerError:
         limit = f"{self._limit_s:g} s"
-        if self._leave(ids, stored, due):
+        if self._leave(entry, due):
             return LedgerBusy(f"the ledger did not get to it within {limit}; nothing was accepted")
         message = f"the ledger did not confirm within {limit}; ask for the tasks by their ids"
-        return AcceptUnknown(message, ids)
+        return AcceptUnknown(message, entry.ids)
 
-    def _leave(self, ids: tuple[str, ...], stored: Future[None], due: _Due) -> bool:
-        """Stop waiting for ``stored``: True if it will never begin, else it ends as ``due``."""
-        if stored.cancel():
-            self._forget(ids)
+    def _leave(self, entry: _Entry, due: _Due) -> bool:
+        """Stop waiting for ``entry``: True if it will never be stored, else it ends as ``due``."""
+        if self._accepts.take_back(entry):
+            self._forget(entry.ids)
             return True
-        stored.add_done_callback(partial(self._settle_late, ids, due))
+        entry.left = due
+        if entry.over:  # meanwhile; if the writer has seen to it too, the second time does nothing
+            self._settle_left(entry, due)
         return False
 
-    def _settle_late(self, ids: tuple[str, ...], due: _Due, stored: Future[None]) -> None:
-        if stored.exception() is None:
-            self._settle(ids, due)
+    def _settle_left(self, entry: _Entry, due: _Due) -> None:
+        if entry.error is None:
+            self._settle(entry.ids, due)
         else:
-            self._forget(ids)
+            self._forget(entry.ids)
 
     def _settle(self, ids: Sequence[str], due: _Due) -> None:
-        if not ids:
-            return
         for id_ in ids:
             self._due[id_] = due
-        self._told.update(ids)
-        move = release.release if due is _Due.RELEASE else release.withdraw
+            self._told.add(id_)
+            self._moves[due].add(id_)
+
+    def _move(self, transition: Callable[..., bool], tx: Tx, ids: Sequence[str]) -> None:
         at = now()
+        for id_ in ids:
+            transition(tx, id_, owner=self._owner, now=at)
 
-        def write(tx: Tx) -> None:
-            for id_ in ids:
-                move(tx, id_, owner=self._owner, now=at)
-
-        try:
-            settled = self._ledger.submit(write)
-        except LedgerBusy:
-            self._told.difference_update(ids)
-            log.warning("promises.unsettled", task_ids=ids, due=due.name.lower(), reason="busy")
-            return
-        settled.add_done_callback(partial(self._confirm, ids))
-
-    def _confirm(self, ids: Sequence[str], settled: Future[None]) -> None:
+    def _moved(self, ids: Sequence[str], error: BaseException | None) -> None:
         self._told.difference_update(ids)
-        error = settled.exception()
         if error is None:
             self._forget(ids)
         else:
@@ -198,12 +225,6 @@ def _open() -> Promises:
             _promises = Promises(owner)
             owner.tend(_promises.audit)
         return _promises
-
-
-def _accept_all(tasks: Sequence[NewTask], owner: str, tx: Tx) -> None:
-    for task in tasks:
-        if not accept.accept(tx, task, owner=owner):
-            raise _taken(task)
 
 
 def _taken(task: NewTask) -> BadOptions:

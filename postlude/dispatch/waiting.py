@@ -10,26 +10,34 @@ import asyncio
 import threading
 from collections import deque
 from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-_Waiter = asyncio.Future[None]
+_Waiter = asyncio.Future[bool]
 
 
-async def finished(future: Future[Any], *, within_s: float) -> bool:
-    """Wait until ``future`` is done, whatever came of it; False when that takes too long."""
-    loop = asyncio.get_running_loop()
-    waiter: _Waiter = loop.create_future()
-    timer = loop.call_later(within_s, _wake, waiter)
-    future.add_done_callback(partial(_bell_of(loop).ring, waiter))
-    try:
-        await waiter
-    finally:
-        timer.cancel()
-    return future.done()
+class Signal:
+    """Something that one coroutine waits for and any thread may set, once.
+
+    Made in the loop that will wait for it.
+    """
+
+    __slots__ = ("_bell", "_waiter")
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._bell = _bell_of(loop)
+        self._waiter: _Waiter = loop.create_future()
+
+    def set(self) -> None:
+        """Wake the coroutine; harmless if it waits no longer or its loop is closed."""
+        self._bell.ring(self._waiter)
+
+    async def wait(self, *, within_s: float) -> bool:
+        """Return True once it is set, False when that takes longer than ``within_s``."""
+        timer = self._bell.loop.call_later(within_s, _answer, self._waiter, False)  # noqa: FBT003
+        try:
+            return await self._waiter
+        finally:
+            timer.cancel()
 
 
 class _Bell:
@@ -42,24 +50,24 @@ class _Bell:
         self._waiters: deque[_Waiter] = deque()
         self._rung = False
 
-    def ring(self, waiter: _Waiter, _: Future[Any]) -> None:
+    def ring(self, waiter: _Waiter) -> None:
         """Have ``waiter`` woken; calls the loop only if it has not been called already."""
         self._waiters.append(waiter)
         if self._rung:
             return
         self._rung = True
         with suppress(RuntimeError):  # the loop is closed: nobody is waiting in it any more
-            self.loop.call_soon_threadsafe(self._answer)
+            self.loop.call_soon_threadsafe(self._wake_all)
 
-    def _answer(self) -> None:
+    def _wake_all(self) -> None:
         self._rung = False  # before looking: whoever comes later rings again
         while self._waiters:
-            _wake(self._waiters.popleft())
+            _answer(self._waiters.popleft(), True)  # noqa: FBT003
 
 
-def _wake(waiter: _Waiter) -> None:
+def _answer(waiter: _Waiter, in_time: bool) -> None:  # noqa: FBT001 # call_later passes no names
     if not waiter.done():
-        waiter.set_result(None)
+        waiter.set_result(in_time)
 
 
 class _Here(threading.local):

@@ -41,8 +41,14 @@ def build_engine(settings: Settings) -> Engine:
         url, module=module, connect_args={"check_same_thread": False}, pool_size=5, max_overflow=40
     )
     event.listen(engine, "connect", lambda connection, _record: sqlite.prepare(connection))
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    event.listen(engine, "begin", _begin)
     return engine
+
+
+def _begin(connection: Connection) -> None:
+    """Begin a transaction; one with the execution option ``write`` takes the write lock at once."""
+    writes = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _make_folder(folder: Path) -> None:
@@ -59,8 +65,8 @@ def _make_folder(folder: Path) -> None:
 class BareConnection:
     """A driver connection of one thread's own, outside the pool, with transactions by hand.
 
-    :meth:`transaction` and :meth:`data_version` turn the driver's errors into LedgerError; the
-    single steps leave them as they are, for the writer, which has to tell them apart.
+    Errors of the driver become LedgerError, but for :meth:`raw_transaction`: the writer has to tell
+    them apart.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -80,13 +86,9 @@ class BareConnection:
         self._dialect = dialect_named(engine.dialect.name)
 
     def begin(self) -> Tx:
-        """Take the write lock (waiting for it up to the busy timeout) and open a transaction."""
+        """Take the write lock, waiting for it up to the busy time-out, and open a transaction."""
         self._cursor.execute("BEGIN IMMEDIATE")
         return Tx(self._cursor, self._dialect)
-
-    def commit(self) -> None:
-        """Commit durably: when this returns, the transaction is on the disk."""
-        self._cursor.execute("COMMIT")
 
     def rollback(self) -> None:
         """Undo what is open; does nothing when nothing is."""
@@ -94,16 +96,25 @@ class BareConnection:
             self._cursor.execute("ROLLBACK")
 
     @contextmanager
-    def transaction(self) -> Iterator[Tx]:
-        """Run a block in one transaction: committed at its end, undone when it raises."""
+    def raw_transaction(self) -> Iterator[Tx]:
+        """Run a block in one transaction: committed at its end, undone when it raises.
+
+        On return it is on the disk.
+        """
+        tx = self.begin()
         try:
-            tx = self.begin()
-            try:
+            yield tx
+            self._cursor.execute("COMMIT")
+        except BaseException:
+            self.rollback()
+            raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[Tx]:
+        """Do the same; a driver's error becomes LedgerError."""
+        try:
+            with self.raw_transaction() as tx:
                 yield tx
-                self.commit()
-            except BaseException:
-                self.rollback()
-                raise
         except self.errors as error:
             message = f"the ledger could not be written: {error}"
             raise LedgerError(message) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import TimeoutError as Late
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
@@ -58,6 +58,8 @@ class Ledger:
         try:
             return future.result(limit)
         except Late:
+            if future.done():
+                raise
             if future.cancel():
                 message = (
                     f"the ledger did not get to this write within {limit:g} s; nothing was stored"
@@ -75,10 +77,11 @@ class Ledger:
 
         Raises LedgerError when the database cannot be opened.
         """
+        driver: Any = self._engine.dialect.dbapi
         try:
             return BareConnection(self._engine)
-        except DBAPIError as error:
-            message = f"the ledger could not be opened: {error.orig}"
+        except (DBAPIError, driver.Error) as error:
+            message = f"the ledger could not be opened: {error}"
             raise LedgerError(message) from error
 
     def close(self) -> None:

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
+from sqlalchemy.exc import DBAPIError
 
+from postlude.errors import LedgerError
 from postlude.ledger.compatible import check
 from postlude.ledger.engine import build_engine
 
 if TYPE_CHECKING:
     from postlude.settings import Settings
 
+PATIENCE_MS = 30_000
+"""How long a migration waits for another one, or for writers, to let go of the write lock."""
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
@@ -23,9 +27,15 @@ def upgrade(settings: Settings) -> int:
     try:
         config = Config()
         config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
-        with engine.connect() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        with engine.connect().execution_options(write=True) as connection:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {PATIENCE_MS}")
+            connection.rollback()
+            with connection.begin():
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
         return check(engine)
+    except DBAPIError as error:
+        message = f"the ledger at {engine.url!r} could not be migrated: {error.orig}"
+        raise LedgerError(message) from error
     finally:
         engine.dispose()

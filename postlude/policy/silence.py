@@ -10,17 +10,23 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Watch:
-    """What one observer has seen of the heartbeats of others; monotonic seconds throughout."""
+    """What one observer has seen of the heartbeats of others; monotonic seconds throughout.
+
+    Only observed time counts: an observer that was stopped itself has seen nothing meanwhile, so one
+    look adds ``blink_s`` at most.
+    """
 
     lease_s: float
-    _seen: dict[str, tuple[int, float]] = field(default_factory=dict)
+    blink_s: float
+    _silence: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _last: float | None = None
 
     def silent(self, heartbeats: dict[str, int], now: float) -> set[str]:
         """Note ``heartbeats`` (id → counter) and return the ids that have not moved for the lease."""
-        self._seen = {
-            id_: self._seen[id_]
-            if id_ in self._seen and self._seen[id_][0] == beat
-            else (beat, now)
-            for id_, beat in heartbeats.items()
-        }
-        return {id_ for id_, (_, since) in self._seen.items() if now - since > self.lease_s}
+        span = 0.0 if self._last is None else min(now - self._last, self.blink_s)
+        self._last = now
+        before, self._silence = self._silence, {}
+        for id_, beat in heartbeats.items():
+            seen, silence = before.get(id_, (None, 0.0))
+            self._silence[id_] = (beat, silence + span if seen == beat else 0.0)
+        return {id_ for id_, (_, silence) in self._silence.items() if silence > self.lease_s}

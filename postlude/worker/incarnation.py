@@ -79,14 +79,21 @@ class Incarnation:
         self._thread.start()
 
     def leave(self) -> None:
-        """Stop beating, give back whatever is still held or owed, and go on record as stopped."""
+        """Stop beating, give back whatever is still held or owed, and go on record as stopped.
+
+        If the ledger does not answer, others will find that we are gone, and say so.
+        """
         self._stop.set()
         if self._thread and self._thread is not threading.current_thread():
             self._thread.join(5)
-        if not self.dead.is_set():
-            self._ledger.write(partial(bury.leave, incarnation=self.id, now=clock.now()))
+        try:
+            if not self.dead.is_set():
+                self._ledger.write(partial(bury.leave, incarnation=self.id, now=clock.now()))
+        except LedgerError as error:
+            log.warning("incarnation.left_unrecorded", incarnation=self.id, error=str(error))
         self._path.unlink(missing_ok=True)
         self._lock.close()
+        _ours.discard(self._path)
 
     def _beat(self, every_s: float, on_death: Callable[[], None]) -> None:
         connection: BareConnection | None = None
@@ -107,18 +114,22 @@ class Incarnation:
             connection.close()
 
 
+_ours: set[Path] = set()
+"""Lock files of this process: opening and closing one again would drop its lock."""
+
+
 def _locked(path: Path) -> IO[bytes]:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("wb")
     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    _ours.add(path)
     return file
 
 
 def is_gone(path: Path) -> bool:
-    """Say whether the kernel proves that the process which locked ``path`` has died.
-
-    Never to be asked about a lock of this very process: closing the file would drop it.
-    """
+    """Say whether the kernel proves that the process which locked ``path`` has died."""
+    if path in _ours:
+        return False
     try:
         with path.open("r+b") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

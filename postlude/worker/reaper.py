@@ -7,7 +7,6 @@ silence is believed after the lease.
 
 from __future__ import annotations
 
-import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,17 +14,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from postlude.ledger import clock
-from postlude.ledger.queries import incarnations
-from postlude.ledger.transitions.bury import bury
+from postlude.ledger.queries import incarnations, tasks
+from postlude.ledger.transitions.bury import adopt, bury
 from postlude.policy.silence import Watch
-from postlude.worker.incarnation import hostname, is_gone, lock_path
+from postlude.worker.incarnation import is_gone, lock_path
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-    from pathlib import Path
-
-    from postlude.ledger.ledger import Ledger
     from postlude.ledger.queries.incarnations import IncarnationView
+    from postlude.process import Process
 
 log = structlog.get_logger()
 
@@ -33,15 +29,21 @@ log = structlog.get_logger()
 class Reaper:
     """One observer of the others."""
 
-    def __init__(self, ledger: Ledger, *, lease: timedelta, folder: Path) -> None:
-        self._ledger = ledger
-        self._folder = folder
-        self._watch = Watch(lease.total_seconds())
+    def __init__(self, owner: Process) -> None:
+        self._ledger = owner.ledger
+        self._us = owner.incarnation.id
+        self._folder = owner.settings.data_dir / "run"
+        lease_s = owner.settings.lease.total_seconds()
+        self._watch = Watch(lease_s, blink_s=lease_s / 2)
 
     def look(self) -> int:
         """Bury whoever is dead by now; returns how many."""
         with self._ledger.read() as connection:
-            others = [view for view in incarnations.alive(connection) if not _is_us(view)]
+            others = [view for view in incarnations.alive(connection) if view.id != self._us]
+            orphans = tasks.has_orphan(connection)
+        if orphans:
+            adopted = self._ledger.write(partial(adopt, now=clock.now()))
+            log.warning("reaper.adopted", tasks=adopted, hint="their holders had been buried")
         beats = {view.id: view.heartbeat for view in others}
         silent = self._watch.silent(beats, time.monotonic())
         buried = 0
@@ -70,7 +72,3 @@ class Reaper:
             released=found.released,
         )
         return True
-
-
-def _is_us(view: IncarnationView) -> bool:
-    return view.pid == os.getpid() and view.host == hostname()

@@ -15,10 +15,8 @@ from postlude.broker.desk import Desk, desk, open_desk
 from postlude.broker.intake import signature
 from postlude.broker.registry import close_delivery
 from postlude.broker.relay import Relay
-from postlude.ledger.queries.tasks import held_by
-from postlude.ledger.transitions.hand_back import forgotten
+from postlude.errors import PostludeError
 from postlude.ledger.transitions.incarnation import KnownActor, know
-from postlude.ledger.transitions.mark import mark_started
 from postlude.settings import settings
 from postlude.worker.chores import Chores
 from postlude.worker.reaper import Reaper
@@ -35,14 +33,20 @@ STALE_S = 1.0
 
 
 @dataclass(slots=True)
-class _Running:
-    """The threads of one worker process."""
+class _Life:
+    """The threads beside the worker during one incarnation."""
 
+    owner: Process
     chores: Chores
     relay: Relay
 
+    def end(self) -> None:
+        """Stop the threads; what they have under way they finish."""
+        self.relay.stop()
+        self.chores.stop()
 
-_running: _Running | None = None
+
+_life: _Life | None = None
 
 
 def start(broker: Broker, worker: Worker) -> None:
@@ -50,20 +54,12 @@ def start(broker: Broker, worker: Worker) -> None:
 
     Raises PostludeError when the ledger does not open or an actor cannot be called with JSON.
     """
-    global _running  # noqa: PLW0603 - there is one worker in a process
     logs.configure(settings(), "worker")
     actors = [known_actor(broker, name) for name in sorted(broker.get_declared_actors())]
-    owner = process.open_as("worker", worker.consumer_whitelist or broker.get_declared_queues())
-    table = open_desk(worker.worker_threads)
-    owner.ledger.write(partial(know, incarnation=owner.incarnation.id, actors=actors))
-    folder = owner.settings.data_dir / "run"
-    reaper = Reaper(owner.ledger, lease=owner.settings.lease, folder=folder)
-    audit = _Audit(owner, table)
-    chores = (reaper.look, _hand_back_stale, _mark_started, audit.look)
-    _running = _Running(
-        chores=Chores(owner.settings.heartbeat.total_seconds(), chores), relay=Relay(owner)
-    )
-    log.info("worker.ready", incarnation=owner.incarnation.id, threads=worker.worker_threads)
+    process.open_as("worker", worker.consumer_whitelist or broker.get_declared_queues())
+    open_desk(worker.worker_threads)
+    _live(actors)
+    log.info("worker.ready", incarnation=desk().incarnation, threads=worker.worker_threads)
 
 
 def known_actor(broker: Broker, name: str) -> KnownActor:
@@ -93,13 +89,48 @@ def drain() -> None:
 
 def stop() -> None:
     """Stop the threads and leave the ledger."""
-    global _running
-    found, _running = _running, None
+    global _life
+    found, _life = _life, None
     if found:
-        found.relay.stop()
-        found.chores.stop()
+        found.end()
     close_delivery()
     process.close()
+
+
+def _live(actors: list[KnownActor]) -> None:
+    """Begin a life: the first one, or the next one after others have buried us."""
+    global _life  # noqa: PLW0603 - see stop
+    table = desk()
+    owner = table.process
+    owner.ledger.write(partial(know, incarnation=table.incarnation, actors=actors))
+    owner.after_burial(partial(_live_again, actors))
+    chores = (
+        Reaper(owner).look,
+        partial(table.hand_back_stale, STALE_S),
+        table.mark_started,
+        table.audit,
+    )
+    every_s = owner.settings.heartbeat.total_seconds()
+    _life = _Life(owner, Chores(every_s, chores), Relay(owner))
+
+
+def _live_again(actors: list[KnownActor]) -> None:
+    """Begin anew, however long the ledger takes; Dramatiq's consumers come back by themselves."""
+    global _life
+    found, _life = _life, None
+    if found is None:
+        return
+    found.end()
+    close_delivery()
+    while True:
+        try:
+            _live(actors)
+        except PostludeError as error:
+            log.warning("worker.not_born_again", error=str(error))
+            threading.Event().wait(STALE_S)
+        else:
+            break
+    log.warning("worker.born_again", incarnation=desk().incarnation)
 
 
 def _overtime(table: Desk) -> None:
@@ -107,35 +138,3 @@ def _overtime(table: Desk) -> None:
     log.warning("worker.overtime", handed_back=table.cut_short())
     stop()
     os._exit(0)
-
-
-def _hand_back_stale() -> None:
-    table = desk()
-    table.give_back(table.holdings.take_back(older_than=STALE_S))
-
-
-def _mark_started() -> None:
-    table = desk()
-    for held in table.holdings.long_running():
-        if held.started_at:
-            mark = partial(mark_started, task=held.task, at=held.started_at)
-            table.process.ledger.submit(mark, patient=True)
-
-
-class _Audit:
-    """Finds tasks that the ledger says this worker holds and that it does not (a lost claim reply)."""
-
-    def __init__(self, owner: Process, table: Desk) -> None:
-        self._owner = owner
-        self._desk = table
-        self._missed: set[str] = set()
-
-    def look(self) -> None:
-        """Hand back what was missing in two looks running, without a crash."""
-        with self._owner.ledger.read() as connection:
-            held = set(held_by(connection, self._desk.incarnation))
-        missing = held - self._desk.holdings.ids()
-        for task_id in missing & self._missed:
-            log.warning("worker.forgot", task_id=task_id)
-            self._owner.ledger.write(partial(forgotten, task=task_id, owner=self._desk.incarnation))
-        self._missed = missing

@@ -419,10 +419,9 @@ def test_a_process_that_cannot_work_says_which_check_failed_and_stays_alive(
 def test_a_ledger_that_cannot_be_written_is_a_503_and_nothing_is_accepted(tmp_path, blank):
     with api(tmp_path, blank, WRITE_TIMEOUT="200ms") as client:
         connection = process.current().ledger.connect()
-        connection.begin()
-        response = client.post("/send-notification/ada@example.com")
-        reading = client.get("/v1/tasks")
-        connection.rollback()
+        with connection.transaction():
+            response = client.post("/send-notification/ada@example.com")
+            reading = client.get("/v1/tasks")
         connection.close()
 
         assert response.status_code == 503

@@ -153,14 +153,15 @@ def test_suspects_are_only_for_those_who_ask_for_them(ledger):
     enqueue(ledger, "innocent")
 
     with ledger.read() as connection:
-        assert ready.has_suspect(connection, "q")
+        assert ready.has_ready(connection, "q", ["a"], suspect=True)
+        assert not ready.has_ready(connection, "q", ["b"], suspect=True)
     assert ids(take(ledger, limit=1)) == ["innocent"]
     assert [(task.id, task.suspect, task.attempt) for task in take(ledger, suspects=True)] == [
         ("suspect", True, 2)
     ]
     with ledger.read() as connection:
-        assert not ready.has_suspect(connection, "q")
-        assert not ready.has_ready(connection, "q")
+        assert not ready.has_ready(connection, "q", ["a"], suspect=True)
+        assert not ready.has_ready(connection, "q", ["a"])
 
 
 def test_of_many_workers_that_claim_at_once_each_task_goes_to_one(opened):

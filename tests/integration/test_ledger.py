@@ -155,6 +155,24 @@ def test_a_ledger_that_does_not_answer_is_an_error_of_ours(ledger, tmp_path):
         pass
 
 
+def test_a_connection_that_cannot_be_opened_is_an_error_of_ours(ledger, tmp_path):
+    ledger._engine.dispose()
+    (tmp_path / "postlude.db").rename(tmp_path / "moved.db")
+    (tmp_path / "postlude.db").mkdir()
+
+    with pytest.raises(LedgerError, match="could not be opened: unable to open"):
+        ledger.connect()
+
+
+def test_a_timeout_of_the_write_itself_is_not_taken_for_the_deadline(ledger):
+    def late(_tx):
+        message = "mine"
+        raise TimeoutError(message)
+
+    with pytest.raises(TimeoutError, match="mine"):
+        ledger.write(late)
+
+
 def test_a_query_that_fails_is_an_error_of_ours(ledger):
     with (
         pytest.raises(LedgerError, match="could not be read: no such table: nowhere"),

@@ -14,7 +14,11 @@ from postlude.settings import load
 from postlude.worker.pulse import Pulse
 
 PATIENCE_S = 10
-TOUCH = Statement(text("UPDATE postlude_meta SET version = version + 0"))
+TOUCH = Statement(
+    text("""
+    INSERT INTO postlude_ticks (schedule, incarnation, scheduled_for, ticked_at, outcome)
+    VALUES ('s', 'i', abs(random()), 0, '')""")
+)
 
 
 @pytest.fixture
@@ -33,17 +37,18 @@ def pulse(ledger):
     pulse.close()
 
 
-def settle(pulse) -> threading.Event:
-    """Return a listener that has had its first look and the one that the poller's start gives."""
-    first = pulse.listen()
-    first.clear()
-    assert first.wait(PATIENCE_S)
-    first.clear()
-    return first
-
-
 def commit(ledger) -> None:
     ledger.write(lambda tx: tx.run(TOUCH))
+
+
+def wakes(listener: threading.Event, ledger) -> bool:
+    """Say whether each of three commits wakes ``listener``; the poller's first look does so once."""
+    for _ in range(3):
+        listener.clear()
+        commit(ledger)
+        if not listener.wait(PATIENCE_S):
+            return False
+    return True
 
 
 def test_a_new_listener_looks_at_once(pulse):
@@ -51,37 +56,37 @@ def test_a_new_listener_looks_at_once(pulse):
 
 
 def test_every_listener_is_woken_by_a_commit(pulse, ledger):
-    listeners = [settle(pulse), pulse.listen()]
-    listeners[1].clear()
-    commit(ledger)
+    first, second = pulse.listen(), pulse.listen()
 
-    assert all(listener.wait(PATIENCE_S) for listener in listeners)
+    assert wakes(first, ledger)
+    assert wakes(second, ledger)
 
 
 def test_a_commit_of_another_process_wakes_too(pulse, tmp_path):
-    listener = settle(pulse)
     other = Ledger(load(data_dir=tmp_path))
-    commit(other)
-    other.close()
 
-    assert listener.wait(PATIENCE_S)
+    assert wakes(pulse.listen(), other)
+    other.close()
 
 
 def test_nothing_new_wakes_nobody(pulse, ledger):
-    listener = settle(pulse)
-    with ledger.read() as connection:
-        connection.exec_driver_sql("SELECT 1 FROM postlude_meta").all()
+    listener = pulse.listen()
+    assert wakes(listener, ledger)
+    for _ in range(5):
+        listener.clear()
+        with ledger.read() as connection:
+            connection.exec_driver_sql("SELECT 1 FROM postlude_meta").all()
+        woken = listener.wait(0.1)
 
-    assert not listener.wait(0.1)
+    assert not woken
 
 
 def test_whoever_was_forgotten_is_not_woken(pulse, ledger):
-    stays, leaves = settle(pulse), pulse.listen()
-    leaves.clear()
+    stays, leaves = pulse.listen(), pulse.listen()
     pulse.forget(leaves)
-    commit(ledger)
+    leaves.clear()
 
-    assert stays.wait(PATIENCE_S)
+    assert wakes(stays, ledger)
     assert not leaves.is_set()
 
 
@@ -92,8 +97,10 @@ def test_there_is_one_poller_for_all(pulse):
     assert [thread.name for thread in threading.enumerate()].count("pulse") == 1
 
 
-def test_closing_wakes_all_for_a_last_look(pulse):
-    listener = settle(pulse)
+def test_closing_wakes_all_for_a_last_look(pulse, ledger):
+    listener = pulse.listen()
+    assert wakes(listener, ledger)
+    listener.clear()
     pulse.close()
 
     assert listener.is_set()

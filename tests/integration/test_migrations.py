@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,26 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from postlude.errors import LedgerTooOld
+from postlude.errors import LedgerError, LedgerTooOld
 from postlude.ledger import compatible, migrate, schema
 from postlude.ledger.engine import build_engine
 from postlude.settings import load
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "postlude" / "ledger" / "migrations"
+
+
+AT_THE_SIGNAL = """
+import sys
+import alembic.autogenerate
+from postlude.ledger import ledger, migrate, schema
+from postlude.settings import load
+
+settings = load(data_dir=sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+print(migrate.upgrade(settings))
+"""
 
 
 @pytest.fixture
@@ -35,7 +50,7 @@ def alembic(engine, verb: str, revision: str) -> None:
     """Run Alembic's own command on our scripts."""
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS))
-    with engine.connect() as connection:
+    with engine.begin() as connection:
         config.attributes["connection"] = connection
         getattr(command, verb)(config, revision)
 
@@ -116,9 +131,38 @@ def test_down_and_up_again(settings, engine):
     assert definitions(engine) == before
 
 
-@pytest.mark.parametrize("name", ["with space", "100%", "%(here)s", "ünïcode"])
+def test_processes_that_migrate_at_once_wait_for_each_other(tmp_path):
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", AT_THE_SIGNAL, str(tmp_path)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    ended = [(*process.communicate(timeout=60), process.returncode) for process in processes]
+
+    assert [(out, code) for out, _, code in ended] == [("1\n", 0)] * 3, ended
+
+
+@pytest.mark.parametrize("name", ["with space", "100%", "%(here)s", "ünïcode", "a?b=c", "a%20b#c"])
 def test_a_folder_of_any_name_will_do(tmp_path, name):
     settings = load(data_dir=tmp_path / name)
 
     assert migrate.upgrade(settings) == schema.VERSION
     assert (tmp_path / name / "postlude.db").is_file()
+
+
+def test_a_folder_that_is_not_there_is_an_error_of_ours(tmp_path):
+    settings = load(data_dir=tmp_path, database_url=f"sqlite:///{tmp_path}/no/such/folder/x.db")
+
+    with pytest.raises(LedgerError, match="could not be migrated: unable to open database file"):
+        migrate.upgrade(settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -15,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from postlude import __version__, process
-from postlude.errors import LedgerTooOld, SettingsError
-from postlude.ledger import migrate
+from postlude.errors import LedgerBusy, LedgerTooOld, SettingsError
+from postlude.ledger import commit, migrate, sqlite
 from postlude.ledger.ledger import Ledger
 from postlude.ledger.queries import incarnations
 from postlude.ledger.queries import tasks as queries
@@ -24,13 +23,13 @@ from postlude.ledger.task import NewTask
 from postlude.ledger.transitions import accept, bury
 from postlude.settings import load, settings
 from postlude.states import State
-from postlude.worker.incarnation import hostname, lock_path
+from postlude.worker.incarnation import hostname, is_gone, lock_path
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 PATIENCE_S = 20
 FORK = """
-import json, os, sys
+import os, sys
 from datetime import datetime, UTC
 from functools import partial
 from postlude import process
@@ -42,25 +41,73 @@ def store(name):
     task = NewTask(name, "a", "q", "{}", "{}", 0, None, now)
     return process.current().ledger.write(partial(accept.enqueue, task=task, now=now))
 
-store("before")
-parent = process.current()
-mine = parent.incarnation.id
-reader, writer = os.pipe()
-child = os.fork()
-if child == 0:
-    try:
-        store("by the child")
-        own = process.current()
-        facts = {"own": own is not parent, "life": own.incarnation.id, "ended": parent.ended}
-        os.write(writer, json.dumps(facts).encode())
-        process.close()
-    finally:
+def in_child(use):
+    if os.fork() == 0:
+        try:
+            use()
+        except Exception as error:
+            print(type(error).__name__, error, flush=True)
         os._exit(0)
-_, status = os.waitpid(child, 0)
-store("afterwards")
-same = process.current() is parent and parent.incarnation.id == mine and not parent.incarnation.dead.is_set()
-print(json.dumps({"status": status, "mine": mine, "same": same, **json.loads(os.read(reader, 9999))}))
+    assert os.wait()[1] == 0
+
+if sys.argv[1] == "open":
+    store("before")
+    mine = process.current().incarnation
+in_child(lambda: store("by the child"))
+in_child(lambda: process.open_as("worker"))
+in_child(process.close)
+if sys.argv[1] == "open":
+    store("afterwards")
+    assert process.current().incarnation is mine and not mine.dead.is_set()
 process.close()
+"""
+
+
+BURIED = """
+import os, time
+import dramatiq
+from datetime import datetime, UTC
+from functools import partial
+from postlude import process
+from postlude.ledger.queries.actors import known
+from postlude.ledger.queries.tasks import held_by
+from postlude.ledger.task import NewTask
+from postlude.ledger.transitions import accept, bury, claim
+from postlude.worker import service
+
+@dramatiq.actor(queue_name="q")
+def a(): pass
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.01)
+
+def workers():
+    with process.current().ledger.read() as connection:
+        return [actor.workers for actor in known(connection)]
+
+def held():
+    with process.current().ledger.read() as connection:
+        return held_by(connection, process.current().incarnation.id)
+
+worker = dramatiq.Worker(dramatiq.get_broker(), worker_threads=1, worker_timeout=100)
+worker.start()
+now = datetime.now(UTC)
+old = process.current()
+assert workers() == [1]
+old.ledger.write(partial(bury.bury, incarnation=old.incarnation.id, now=now, proven=False))
+until(lambda: process.current() is not old and workers() == [1])
+task = NewTask("lost", "another", "elsewhere", "{}", "{}", 0, None, now)
+new = process.current()
+new.ledger.write(partial(accept.enqueue, task=task, now=now))
+ask = dict(queue="elsewhere", actors=["another"], token="t", now=now, limit=1)
+new.ledger.write(partial(claim.claim, owner=new.incarnation.id, **ask))
+assert held() == ["lost"]
+until(lambda: held() == [])
+service.stop()
+os._exit(0)  # Dramatiq's own threads would wait for three seconds
 """
 
 
@@ -99,6 +146,11 @@ def other(home):
     ledger = Ledger(load())
     yield ledger
     ledger.close()
+
+
+def running(name: str) -> int:
+    """Return how many threads of that name there are."""
+    return [thread.name for thread in threading.enumerate()].count(name)
 
 
 def lives(ledger) -> list[dict]:
@@ -218,7 +270,48 @@ def test_whoever_was_buried_never_beats_again_and_begins_a_new_life(other):
     dead, alive = lives(other)
     assert (dead["id"], dead["end"], dead["heartbeat"]) == (first.id, "silent", beats)
     assert (alive["id"], alive["end"]) == (new.incarnation.id, None)
-    first.leave()
+
+
+def test_whoever_was_buried_is_told_and_leaves_nothing_open(other):
+    told = threading.Event()
+    old = process.current()
+    old.after_burial(told.set)
+    old.pulse.listen()
+    life = old.incarnation
+    other.write(partial(bury.bury, incarnation=life.id, now=NOW, proven=False))
+
+    assert told.wait(PATIENCE_S)
+    until(lambda: not lock_path(old.settings.data_dir / "run", life.id).exists())
+    until(lambda: running("ledger-writer") == 1)
+    assert (running("pulse"), running("heart")) == (0, 0)
+    with pytest.raises(LedgerBusy, match="closing"):
+        old.ledger.submit(lambda _tx: None)
+
+
+def test_a_worker_that_was_buried_works_on_with_all_that_a_worker_does(home, other):
+    """It tells again what it can run, and finds again what it lost."""
+    subprocess.run([sys.executable, "-c", BURIED], cwd=ROOT, timeout=60, check=True)
+
+    dead, alive = lives(other)
+    assert (dead["end"], alive["end"], alive["kind"]) == ("silent", "left", "worker")
+    with other.read() as connection:
+        assert queries.get(connection, "lost").state is State.QUEUED
+
+
+def test_leaving_while_the_ledger_is_locked_closes_all_the_same(other, monkeypatch):
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr(commit, "GIVE_UP_S", 0.1)
+    life = process.current()
+    path = lock_path(life.settings.data_dir / "run", life.incarnation.id)
+    lock = other.connect()
+    with lock.transaction():
+        process.close()
+        process.close()
+    lock.close()
+
+    assert (life.ended, path.exists(), is_gone(path)) == (True, False, False)
+    assert (running("ledger-writer"), running("heart")) == (1, 0)
+    assert [row["end"] for row in lives(other)] == [None]
 
 
 def test_a_database_that_was_not_migrated_is_refused_and_may_be_migrated_then(folder):
@@ -237,23 +330,38 @@ def test_a_bad_setting_opens_nothing(home, monkeypatch):
     assert process._current is None
 
 
-def test_after_a_fork_the_child_has_its_own_and_the_parents_still_works(home, other):
+def fork(parent: str) -> list[str]:
+    """Run FORK and return what its children said."""
     done = subprocess.run(
-        [sys.executable, "-c", FORK],
+        [sys.executable, "-c", FORK, parent],
         cwd=ROOT,
-        env=os.environ | {"POSTLUDE_HEARTBEAT": "5s", "POSTLUDE_LEASE": "30s"},
-        capture_output=True,
+        env=os.environ | {"POSTLUDE_HEARTBEAT": "20ms"},
+        stdout=subprocess.PIPE,
         text=True,
         timeout=60,
         check=True,
     )
+    return done.stdout.splitlines()
 
-    facts = json.loads(done.stdout)
-    assert (facts["status"], facts["own"], facts["ended"], facts["same"]) == (0, True, True, True)
-    assert [(row["id"], row["end"]) for row in lives(other)] == [
-        (facts["mine"], "left"),
-        (facts["life"], "left"),
-    ]
-    with other.read() as connection:
-        stored = connection.exec_driver_sql("SELECT id FROM postlude_tasks ORDER BY seq").scalars()
-        assert list(stored) == ["before", "by the child", "afterwards"]
+
+def stored(ledger) -> list[str]:
+    with ledger.read() as connection:
+        found = connection.exec_driver_sql("SELECT id FROM postlude_tasks ORDER BY seq")
+        return list(found.scalars())
+
+
+def test_a_forked_child_may_not_use_its_parents_ledger_and_the_parents_goes_on(home, other):
+    """SQLite keeps its locks in memory that a child inherits without the locks: rows were lost."""
+    said = fork("open")
+
+    assert len(said) == 2
+    for line in said:
+        assert line.startswith("LedgerError this process was forked from one that has the ledger")
+        assert "'spawn'" in line
+    assert stored(other) == ["before", "afterwards"]
+    assert [row["end"] for row in lives(other)] == ["left"]
+
+
+def test_a_child_that_is_forked_before_the_ledger_is_opened_has_its_own(home, other):
+    assert fork("not open") == []
+    assert stored(other) == ["by the child"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -16,20 +17,21 @@ import pytest
 
 from postlude.ledger import migrate
 from postlude.ledger.ledger import Ledger
+from postlude.ledger.queries import incarnations
 from postlude.ledger.queries import tasks as queries
 from postlude.ledger.task import NewTask
-from postlude.ledger.transitions import accept, claim, outcome
+from postlude.ledger.transitions import accept, bury, claim, incarnation, outcome
 from postlude.ledger.transitions.outcome import Outcome
+from postlude.process import Process
 from postlude.settings import load
 from postlude.states import State
-from postlude.worker.incarnation import is_gone, lock_path
+from postlude.worker.incarnation import hostname, is_gone, lock_path
 from postlude.worker.reaper import Reaper
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 PATIENCE_S = 30
-LEASE = timedelta(milliseconds=300)
-LONG = timedelta(hours=1)
+LEASE = "300ms"
 LIFE = """
 import sys
 from datetime import datetime, UTC
@@ -98,6 +100,21 @@ def ledger(tmp_path):
 
 
 @pytest.fixture
+def observer(tmp_path, ledger):
+    """Makes a reaper of a life of its own."""
+    lives = []
+
+    def make(lease: str = "1h") -> Reaper:
+        own = load(data_dir=tmp_path, heartbeat="20ms", lease=lease)
+        lives.append(Process(own, "scheduler"))
+        return Reaper(lives[-1])
+
+    yield make
+    for life in lives:
+        life.close()
+
+
+@pytest.fixture
 def neighbour(tmp_path, ledger):
     """Starts another process: a worker that holds every queued task, or an API that owes one."""
     started = []
@@ -109,10 +126,6 @@ def neighbour(tmp_path, ledger):
     yield start
     for each in started:
         each.end()
-
-
-def reaper(ledger, tmp_path, lease: timedelta = LONG) -> Reaper:
-    return Reaper(ledger, lease=lease, folder=tmp_path / "run")
 
 
 def enqueue(ledger, *ids: str) -> None:
@@ -141,17 +154,33 @@ def until(condition):
     return found
 
 
-def take(ledger, *, suspects: bool):
+def take(ledger, *, suspects: bool = False, owner: str = "successor"):
     return ledger.write(
         partial(
             claim.claim,
             queue="q",
             actors=["a"],
-            owner="successor",
-            token="new",
+            owner=owner,
+            token=owner,
             now=NOW,
             limit=9,
             suspects=suspects,
+        )
+    )
+
+
+def appear(ledger, id_: str) -> None:
+    """Put somebody there who says to be this very process."""
+    ledger.write(
+        partial(
+            incarnation.appear,
+            incarnation=id_,
+            kind="worker",
+            host=hostname(),
+            pid=os.getpid(),
+            version="1",
+            queues=[],
+            now=NOW,
         )
     )
 
@@ -170,13 +199,13 @@ def test_a_lock_that_was_never_there_proves_nothing(tmp_path):
     assert is_gone(tmp_path / "nobody.lock") is False
 
 
-def test_what_a_killed_worker_held_runs_again_as_suspect(ledger, tmp_path, neighbour):
+def test_what_a_killed_worker_held_runs_again_as_suspect(ledger, observer, neighbour):
     enqueue(ledger, "mail")
     worker = neighbour()
     held = view(ledger, "mail")
     worker.kill()
 
-    assert reaper(ledger, tmp_path).look() == 1
+    assert observer().look() == 1
 
     assert (held.state, held.holder) == (State.RUNNING, worker.id)
     assert (view(ledger, "mail").state, view(ledger, "mail").crashes) == (State.QUEUED, 0)
@@ -186,11 +215,10 @@ def test_what_a_killed_worker_held_runs_again_as_suspect(ledger, tmp_path, neigh
     assert not worker.lock.exists()
 
 
-def test_of_reapers_that_look_at_once_one_buries_the_dead(ledger, tmp_path, neighbour):
+def test_of_reapers_that_look_at_once_one_buries_the_dead(ledger, observer, neighbour):
     enqueue(ledger, "mail", "file")
     neighbour().kill()
-    other = Ledger(load(data_dir=tmp_path))
-    reapers = [reaper(each, tmp_path) for each in (ledger, other) * 3]
+    reapers = [observer() for _ in range(4)]
     go, buried = threading.Barrier(len(reapers)), []
 
     def look(each: Reaper) -> None:
@@ -202,7 +230,6 @@ def test_of_reapers_that_look_at_once_one_buries_the_dead(ledger, tmp_path, neig
         thread.start()
     for thread in threads:
         thread.join()
-    other.close()
 
     assert sum(buried) == 1
     with ledger.read() as connection:
@@ -211,12 +238,12 @@ def test_of_reapers_that_look_at_once_one_buries_the_dead(ledger, tmp_path, neig
             assert queries.get(connection, id_).attempts == 1
 
 
-def test_a_task_that_a_killed_api_has_accepted_is_released_and_runs(ledger, tmp_path, neighbour):
+def test_a_task_that_a_killed_api_has_accepted_is_released_and_runs(ledger, observer, neighbour):
     api = neighbour("api")
     before = view(ledger, "promised").state
-    early = reaper(ledger, tmp_path).look()
+    early = observer().look()
     api.kill()
-    reaper(ledger, tmp_path).look()
+    observer().look()
     (held,) = take(ledger, suspects=False)
     done = Outcome(State.SUCCEEDED, "succeeded", started_at=NOW, finished_at=NOW)
 
@@ -225,10 +252,10 @@ def test_a_task_that_a_killed_api_has_accepted_is_released_and_runs(ledger, tmp_
     assert view(ledger, "promised").state is State.SUCCEEDED
 
 
-def test_whoever_beats_is_left_alone_however_often_one_looks(ledger, tmp_path, neighbour):
+def test_whoever_beats_is_left_alone_however_often_one_looks(ledger, observer, neighbour):
     enqueue(ledger, "mail")
     worker = neighbour()
-    looking = reaper(ledger, tmp_path, LEASE)
+    looking = observer(LEASE)
     looking.look()
     beats = life(ledger, worker.id)["heartbeat"]
 
@@ -238,25 +265,25 @@ def test_whoever_beats_is_left_alone_however_often_one_looks(ledger, tmp_path, n
     assert view(ledger, "mail").state is State.RUNNING
 
 
-def test_whoever_is_silent_for_the_lease_is_dead_and_nobody_is_accused(ledger, tmp_path, neighbour):
+def test_whoever_is_silent_for_the_lease_is_dead_and_nobody_is_accused(ledger, observer, neighbour):
     enqueue(ledger, "mail")
     worker = neighbour()
     worker.kill(signal.SIGSTOP)
-    looking = reaper(ledger, tmp_path, LEASE)
+    looking = observer(LEASE)
     started = time.monotonic()
 
     until(looking.look)
 
-    assert time.monotonic() - started >= LEASE.total_seconds()
+    assert time.monotonic() - started >= 0.3
     assert life(ledger, worker.id)["end"] == "silent"
     assert [(task.id, task.suspect) for task in take(ledger, suspects=False)] == [("mail", False)]
 
 
-def test_whoever_wakes_up_buried_never_beats_again(ledger, tmp_path, neighbour):
+def test_whoever_wakes_up_buried_never_beats_again(ledger, observer, neighbour):
     enqueue(ledger, "mail")
     worker = neighbour()
     worker.kill(signal.SIGSTOP)
-    until(reaper(ledger, tmp_path, LEASE).look)
+    until(observer(LEASE).look)
     dead = life(ledger, worker.id)
     worker.kill(signal.SIGCONT)
     worker.leave()
@@ -265,12 +292,63 @@ def test_whoever_wakes_up_buried_never_beats_again(ledger, tmp_path, neighbour):
     assert view(ledger, "mail").state is State.QUEUED
 
 
-def test_whoever_leaves_in_order_is_not_buried_and_nobody_is_accused(ledger, tmp_path, neighbour):
+def test_whoever_leaves_in_order_is_not_buried_and_nobody_is_accused(ledger, observer, neighbour):
     enqueue(ledger, "mail")
     worker = neighbour()
     worker.leave()
 
-    assert reaper(ledger, tmp_path).look() == 0
+    assert observer().look() == 0
     assert life(ledger, worker.id)["end"] == "left"
     assert [(task.id, task.suspect) for task in take(ledger, suspects=False)] == [("mail", False)]
     assert not worker.lock.exists()
+
+
+def test_a_former_life_with_our_pid_is_dead(ledger, observer, tmp_path):
+    """A container that was killed and started again has the same host name and the same pids."""
+    looking = observer()
+    appear(ledger, "former")
+    lock_path(tmp_path / "run", "former").touch()
+    enqueue(ledger, "mail")
+    take(ledger, owner="former")
+
+    assert looking.look() == 1
+    assert view(ledger, "mail").state is State.QUEUED
+
+
+def test_a_process_with_a_new_host_name_does_not_bury_itself(ledger, observer, monkeypatch):
+    looking, other = observer(), observer()
+    monkeypatch.setattr(socket, "gethostname", lambda: "renamed")
+
+    assert (looking.look(), other.look()) == (0, 0)
+    with ledger.read() as connection:
+        assert len(incarnations.alive(connection)) == 2
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.ACCEPTED])
+def test_what_the_buried_took_before_they_knew_is_taken_back(ledger, observer, state):
+    """A frozen process that wakes up goes on for up to a heartbeat."""
+    looking = observer()
+    appear(ledger, "late")
+    ledger.write(partial(bury.bury, incarnation="late", now=NOW, proven=False))
+    if state is State.RUNNING:
+        enqueue(ledger, "mail")
+        take(ledger, owner="late")
+    else:
+        task = NewTask("mail", "a", "q", "{}", "{}", 0, None, NOW)
+        ledger.write(partial(accept.accept, task=task, owner="late"))
+    before = view(ledger, "mail").state
+    looking.look()
+
+    assert (before, view(ledger, "mail").state) == (state, State.QUEUED)
+    assert [task.id for task in take(ledger)] == ["mail"]
+
+
+def test_what_the_living_hold_and_owe_is_left_alone(ledger, observer, neighbour):
+    enqueue(ledger, "mail")
+    neighbour("worker")
+    neighbour("api")
+    looking = observer()
+
+    assert (looking.look(), looking.look()) == (0, 0)
+    states = (view(ledger, "mail").state, view(ledger, "promised").state)
+    assert states == (State.RUNNING, State.ACCEPTED)

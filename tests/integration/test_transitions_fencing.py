@@ -220,6 +220,17 @@ def test_the_third_death_that_only_one_task_can_have_caused_quarantines_it(site)
     assert [t.id for t in site.claim(site.worker(), suspects=True)] == ["innocent"]
 
 
+def test_silence_does_not_quarantine_who_was_alone_in_two_deaths(site):
+    site.enqueue("mail")
+    for number, proven in enumerate([True, True, True, False]):
+        worker = site.worker()
+        site.claim(worker, suspects=number > 0)
+        buried = site.die(worker, proven=proven)
+
+    view = site.view("mail")
+    assert (buried.quarantined, view.state, view.crashes) == (0, State.QUEUED, 2)
+
+
 def test_a_suspect_that_survives_is_one_of_many_again(site):
     site.enqueue("innocent")
     first = site.worker()

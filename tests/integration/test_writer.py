@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy import event, text
 
 from postlude.errors import LedgerBusy, LedgerError
-from postlude.ledger import migrate, sqlite, writer
+from postlude.ledger import commit, migrate, sqlite
 from postlude.ledger.engine import BareConnection
 from postlude.ledger.ledger import Ledger
 from postlude.ledger.statement import Statement
@@ -30,8 +31,8 @@ BAD_VALUE = Statement(text("UPDATE postlude_meta SET version = :value WHERE id =
 def quick(monkeypatch):
     """Locks are waited for in tenths of seconds instead of seconds."""
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 50)
-    monkeypatch.setattr(writer, "RETRY_S", 0.01)
-    monkeypatch.setattr(writer, "GIVE_UP_S", 0.3)
+    monkeypatch.setattr(commit, "RETRY_S", 0.01)
+    monkeypatch.setattr(commit, "GIVE_UP_S", 0.3)
 
 
 @pytest.fixture
@@ -100,11 +101,10 @@ def occupied(ledger):
 def locked(ledger):
     """Hold the write lock, as another process would."""
     other = ledger.connect()
-    other.begin()
     try:
-        yield
+        with other.transaction():
+            yield
     finally:
-        other.rollback()
         other.close()
 
 
@@ -246,32 +246,68 @@ def test_a_patient_write_outlives_what_others_give_up_on(quick, ledger):
     assert stored(ledger) == ["outcome"]
 
 
-def test_a_commit_whose_fate_is_unknown_is_replayed(quick, monkeypatch, ledger):
-    commit, failures = BareConnection.commit, [sqlite.library().OperationalError("disk I/O error")]
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_commit_whose_fate_is_unknown_is_replayed(quick, monkeypatch, ledger, when):
+    transaction = BareConnection.raw_transaction
+    failures = [sqlite.library().OperationalError("disk I/O error")]
 
-    def commit_and_lose_the_answer(connection):
-        commit(connection)
+    @contextmanager
+    def lose_the_answer(connection):
+        with transaction(connection) as tx:
+            yield tx
+            if failures and when == "before":
+                raise failures.pop()
         if failures:
             raise failures.pop()
 
-    monkeypatch.setattr(BareConnection, "commit", commit_and_lose_the_answer)
+    monkeypatch.setattr(BareConnection, "raw_transaction", lose_the_answer)
 
     assert ledger.write(store("a")) is True
     assert (stored(ledger), failures) == (["a"], [])
 
 
-def test_a_commit_that_failed_is_tried_again(quick, monkeypatch, ledger):
-    commit, failures = BareConnection.commit, [sqlite.library().OperationalError("disk is full")]
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_the_writer_outlives_whatever_a_write_raises(ledger, error):
+    def leave(_tx):
+        raise error
 
-    def fail_once(connection):
-        if failures:
-            raise failures.pop()
-        commit(connection)
-
-    monkeypatch.setattr(BareConnection, "commit", fail_once)
+    with pytest.raises(error):
+        ledger.submit(leave).result(PATIENCE_S)
 
     assert ledger.write(store("a")) is True
-    assert stored(ledger) == ["a"]
+
+
+def test_what_has_happened_already_is_let_in_beyond_the_bound(opened):
+    ledger = opened(write_queue=1)
+    with occupied(ledger):
+        ledger.submit(store("a"))
+        outcomes = [ledger.submit(store(f"outcome {n}"), patient=True) for n in range(9)]
+        with pytest.raises(LedgerBusy):
+            ledger.submit(store("one too many"))
+    for outcome in outcomes:
+        outcome.result(PATIENCE_S)
+
+    assert len(stored(ledger)) == 10
+
+
+def test_after_a_bad_write_a_lock_is_waited_for_once_and_not_by_each(quick, ledger):
+    away = sqlite.library().OperationalError("database is locked")
+    turns = []
+
+    def good(_tx):
+        turns.append(1)
+        if len(turns) > 20:  # the others of the batch go one by one by now
+            raise away
+
+    with occupied(ledger):
+        futures = [ledger.submit(good) for _ in range(20)]
+        ledger.submit(lambda _tx: 1 / 0)
+    started = time.monotonic()
+    for future in futures:
+        with pytest.raises(LedgerError, match="nothing was stored"):
+            future.result(PATIENCE_S)
+
+    assert time.monotonic() - started < 5 * commit.GIVE_UP_S
 
 
 def test_closing_stores_what_waits(opened):

@@ -1,7 +1,12 @@
-"""Small questions that a worker asks before it takes the write lock."""
+"""Small questions that a worker asks before it takes the write lock.
+
+``INDEXED BY``: without statistics SQLite prefers the index of all states, and reads every scheduled
+row to find the first one that is due.
+"""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -9,29 +14,34 @@ from sqlalchemy import text
 from postlude.ledger.clock import from_micros
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from sqlalchemy import Connection
 
-_READY = text("SELECT 1 FROM postlude_tasks WHERE state = 'queued' AND queue = :queue LIMIT 1")
-_SUSPECT = text("""
-    SELECT 1 FROM postlude_tasks
-    WHERE state = 'queued' AND queue = :queue AND suspect = 1 LIMIT 1""")
+_READY = text("""
+    SELECT 1 FROM postlude_tasks INDEXED BY postlude_tasks_ready
+    WHERE state = 'queued' AND queue = :queue AND suspect = :suspect
+        AND actor IN (SELECT value FROM json_each(:actors)) LIMIT 1""")
 _UNPUBLISHED = text("""
-    SELECT id, queue, generation FROM postlude_tasks
+    SELECT id, queue, generation FROM postlude_tasks INDEXED BY postlude_tasks_ready
     WHERE state = 'queued' AND published_at IS NULL AND suspect = 0
-    ORDER BY priority, seq LIMIT :limit""")
-_DUE = text("SELECT min(run_at) FROM postlude_tasks WHERE state = 'scheduled'")
+    ORDER BY queue, suspect, priority, seq LIMIT :limit""")
+_DUE = text("""
+    SELECT min(run_at) FROM postlude_tasks INDEXED BY postlude_tasks_due
+    WHERE state = 'scheduled'""")
 
 
-def has_ready(connection: Connection, queue: str) -> bool:
-    """Say whether a task waits in ``queue``; reads one index entry."""
-    return connection.execute(_READY, {"queue": queue}).first() is not None
+def has_ready(
+    connection: Connection, queue: str, actors: Iterable[str], *, suspect: bool = False
+) -> bool:
+    """Say whether a task of ``actors`` waits in ``queue``, or one that has to run alone (``suspect``).
 
-
-def has_suspect(connection: Connection, queue: str) -> bool:
-    """Say whether a task that has to run alone waits in ``queue``; reads one index entry."""
-    return connection.execute(_SUSPECT, {"queue": queue}).first() is not None
+    Reads one index entry, unless tasks of other actors stand before it.
+    """
+    names = json.dumps(sorted(actors))
+    row = {"queue": queue, "actors": names, "suspect": int(suspect)}
+    return connection.execute(_READY, row).first() is not None
 
 
 def next_due(connection: Connection) -> datetime | None:

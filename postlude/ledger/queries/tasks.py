@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from postlude.ledger.clock import from_micros, to_micros
 from postlude.ledger.schema import attempts as attempts_table
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from postlude.settings import Settings
+
+_OWNED = text("""
+    SELECT id FROM postlude_tasks INDEXED BY postlude_tasks_owner
+    WHERE owner = :owner AND state = :state""")
+_ORPHAN = text("""
+    SELECT 1 FROM postlude_tasks INDEXED BY postlude_tasks_owner
+    WHERE owner IS NOT NULL AND owner NOT IN (
+        SELECT id FROM postlude_incarnations WHERE ended_at IS NULL) LIMIT 1""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +134,14 @@ def held_by(connection: Connection, owner: str) -> list[str]:
     return _owned(connection, owner, State.RUNNING)
 
 
+def has_orphan(connection: Connection) -> bool:
+    """Say whether an incarnation that is not alive holds or owes a task; reads those in hand."""
+    return connection.execute(_ORPHAN).first() is not None
+
+
 def _owned(connection: Connection, owner: str, state: State) -> list[str]:
-    query = select(tasks.c.id).where(tasks.c.owner == owner, tasks.c.state == state.value)
-    return list(connection.execute(query).scalars())
+    found = connection.execute(_OWNED, {"owner": owner, "state": state.value})
+    return list(found.scalars())
 
 
 def was_deleted(connection: Connection, task_id: str, settings: Settings, now: datetime) -> bool:

@@ -29,19 +29,20 @@ _RECORD = Statement(
         task, number, worker, claimed_at, started_at, finished_at, outcome, error_type, error_message)
     SELECT seq, attempts + 1, owner, claimed_at, started_at, :now, 'worker-died',
         'WorkerDied', 'the worker process died while it held this task'
-    FROM postlude_tasks WHERE owner = :id AND state = 'running'
+    FROM postlude_tasks INDEXED BY postlude_tasks_owner
+    WHERE owner = :id AND state = 'running'
     ON CONFLICT (task, number) DO NOTHING""")
 )
 _QUARANTINE = Statement(
     text("""
-    UPDATE postlude_tasks
+    UPDATE postlude_tasks INDEXED BY postlude_tasks_owner
     SET state = 'failed', reason = 'crash-loop', crashes = crashes + 1, attempts = attempts + 1,
         token = NULL, owner = NULL, finished_at = :now
     WHERE owner = :id AND state = 'running' AND suspect = 1 AND crashes + 1 >= :deadly AND :proven = 1""")
 )
 _TAKE_BACK = Statement(
     text("""
-    UPDATE postlude_tasks
+    UPDATE postlude_tasks INDEXED BY postlude_tasks_owner
     SET state = 'queued', generation = generation + 1, published_at = NULL, token = NULL, owner = NULL,
         claimed_at = NULL, started_at = NULL, attempts = attempts + 1,
         crashes = crashes + suspect * :proven,
@@ -50,10 +51,16 @@ _TAKE_BACK = Statement(
 )
 _RELEASE = Statement(
     text("""
-    UPDATE postlude_tasks
+    UPDATE postlude_tasks INDEXED BY postlude_tasks_owner
     SET state = CASE WHEN run_at IS NULL OR run_at <= :now THEN 'queued' ELSE 'scheduled' END,
         generation = generation + 1, published_at = NULL, owner = NULL
     WHERE owner = :id AND state = 'accepted'""")
+)
+_ORPHANS = Statement(
+    text("""
+    SELECT DISTINCT owner FROM postlude_tasks INDEXED BY postlude_tasks_owner
+    WHERE owner IS NOT NULL AND owner NOT IN (
+        SELECT id FROM postlude_incarnations WHERE ended_at IS NULL)""")
 )
 
 
@@ -82,6 +89,20 @@ def bury(tx: Tx, incarnation: str, *, now: datetime, proven: bool) -> Buried | N
     taken_back = tx.run(_TAKE_BACK, id=incarnation, proven=int(proven))
     released = tx.run(_RELEASE, id=incarnation, now=at)
     return Buried(taken_back=taken_back, quarantined=quarantined, released=released)
+
+
+def adopt(tx: Tx, *, now: datetime) -> int:
+    """Take back what incarnations hold or owe that are not alive: they did not know of their end yet.
+
+    A frozen process that wakes up can claim and accept in the moment before it learns that it was
+    buried. Returns how many tasks were taken back or released.
+    """
+    at = to_micros(now)
+    found = 0
+    for (owner,) in tx.rows(_ORPHANS):
+        found += tx.run(_TAKE_BACK, id=owner, proven=0)
+        found += tx.run(_RELEASE, id=owner, now=at)
+    return found
 
 
 def leave(tx: Tx, incarnation: str, *, now: datetime) -> bool:

@@ -28,7 +28,7 @@ CLAIM = Statement(
     text(
         _TAKE.format(
             which="""seq IN (
-        SELECT seq FROM postlude_tasks
+        SELECT seq FROM postlude_tasks INDEXED BY postlude_tasks_ready
         WHERE state = 'queued' AND queue = :queue AND suspect = :suspect
             AND actor IN (SELECT value FROM json_each(:actors))
         ORDER BY priority, seq LIMIT :limit)"""

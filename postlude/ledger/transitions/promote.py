@@ -18,7 +18,7 @@ PROMOTE = Statement(
     text("""
     UPDATE postlude_tasks SET state = 'queued', generation = generation + 1, published_at = NULL
     WHERE seq IN (
-        SELECT seq FROM postlude_tasks
+        SELECT seq FROM postlude_tasks INDEXED BY postlude_tasks_due
         WHERE state = 'scheduled' AND run_at <= :now ORDER BY run_at LIMIT :limit)
     RETURNING id, queue, generation""")
 )

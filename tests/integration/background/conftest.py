@@ -88,11 +88,10 @@ class Life:
     def locked(self) -> Iterator[None]:
         """Hold the database's write lock, as a stopped process would."""
         connection = self.ledger.connect()
-        connection.begin()
         try:
-            yield
+            with connection.transaction():
+                yield
         finally:
-            connection.rollback()
             connection.close()
 
 

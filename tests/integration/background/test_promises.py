@@ -112,14 +112,14 @@ def test_a_request_cancelled_in_the_middle_of_its_accept_withdraws_what_was_stor
     site, keep, owed, monkeypatch
 ):
     inside, go_on = threading.Event(), threading.Event()
-    real = promises._accept_all
+    write = owed._accepts._write
 
-    def slowly(tasks, owner, tx):
+    def slowly(tx, entries):
         inside.set()
         go_on.wait(10)
-        real(tasks, owner, tx)
+        write(tx, entries)
 
-    monkeypatch.setattr(promises, "_accept_all", slowly)
+    monkeypatch.setattr(owed._accepts, "_write", slowly)
     rolled_back = []
 
     async def session():

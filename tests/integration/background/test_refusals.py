@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from fastapi import Depends, FastAPI
@@ -18,7 +18,7 @@ import postlude
 from postlude import BackgroundTasks, process
 from postlude.dispatch import promises
 from postlude.errors import LedgerError, PostludeError
-from postlude.ledger import writer
+from postlude.ledger import commit
 from postlude.ledger.ledger import Ledger
 from postlude.settings import settings
 
@@ -58,11 +58,29 @@ def _warm_up(site):
     asyncio.run(promises.door())
 
 
+@contextmanager
+def _stuck():
+    """Let the writer get stuck between an accept's statements and its commit."""
+    go_on, accepts = threading.Event(), promises._promises._accepts
+    write = accepts._write
+
+    def get_stuck(tx, entries):
+        write(tx, entries)
+        go_on.wait(10)
+
+    accepts._write = get_stuck
+    try:
+        yield
+    finally:
+        accepts._write = write
+        go_on.set()
+
+
 def test_an_unconfirmed_accept_is_unknown_with_its_ids_and_withdrawn_once_it_is_stored(impatient):
     site = impatient
     _warm_up(site)
 
-    with site.life.locked():
+    with _stuck():
         response = site._send("POST", "/")
 
     assert response.status_code == 503
@@ -84,8 +102,6 @@ def test_an_accept_that_has_not_begun_is_refused_as_busy_and_never_stored(impati
     _warm_up(site)
 
     with site.life.locked():
-        begun = process.current().ledger.submit(lambda _tx: None)
-        _wait_until_running(begun)
         response = site._send("POST", "/")
 
     assert (response.status_code, response.json()["code"]) == (503, "ledger-busy")
@@ -121,8 +137,8 @@ def test_a_full_queue_is_refused_as_busy(environment, site):
 
 def test_a_ledger_that_fails_is_unavailable(impatient, monkeypatch):
     site = impatient
-    monkeypatch.setattr(writer, "GIVE_UP_S", 0.0)
-    monkeypatch.setattr(writer, "RETRY_S", 0.0)
+    monkeypatch.setattr(commit, "GIVE_UP_S", 0.0)
+    monkeypatch.setattr(commit, "RETRY_S", 0.0)
     _warm_up(site)
     process.current().ledger.write(_rename("postlude_tasks", "gone"))
 
@@ -177,11 +193,9 @@ def test_a_refusal_in_a_mounted_app_passes_through_the_middleware_of_both(impati
     with site.life.locked():
         response = TestClient(outer).post("/inner/", headers={"origin": "http://x.example"})
 
-    assert (response.status_code, response.json()["code"]) == (503, "accept-unknown")
+    assert (response.status_code, response.json()["code"]) == (503, "ledger-busy")
     assert response.headers["content-encoding"] == "gzip"
     assert response.headers["access-control-allow-origin"] == "*"
-    site.settle()
-    assert site.tasks() == [(1, "cancelled")]
 
 
 def test_a_refusal_between_two_installed_apps_is_not_tried_again(impatient, keep, logs):
@@ -223,7 +237,7 @@ def test_a_layer_that_swallows_exceptions_does_not_get_to_answer_instead(impatie
     with site.life.locked():
         response = site._send("POST", "/")
 
-    assert (response.status_code, response.json()["code"]) == (503, "accept-unknown")
+    assert (response.status_code, response.json()["code"]) == (503, "ledger-busy")
 
 
 def test_an_app_that_handles_our_errors_does_not_meet_the_refusal(impatient, logs):
@@ -238,7 +252,7 @@ def test_an_app_that_handles_our_errors_does_not_meet_the_refusal(impatient, log
     with site.life.locked():
         response = site._send("POST", "/")
 
-    assert (response.status_code, response.json()["code"]) == (503, "accept-unknown")
+    assert (response.status_code, response.json()["code"]) == (503, "ledger-busy")
     assert "task.refusal_replaced" not in [line["event"] for line in logs]
 
 
@@ -260,7 +274,7 @@ def test_a_dependency_that_fails_to_roll_back_changes_nothing_and_is_logged(impa
     with site.life.locked():
         response = site._send("POST", "/rollback")
 
-    assert (response.status_code, response.json()["code"]) == (503, "accept-unknown")
+    assert (response.status_code, response.json()["code"]) == (503, "ledger-busy")
     (line,) = [line for line in logs if line["event"] == "task.refusal_replaced"]
     assert line["by"] == "ZeroDivisionError"
 
@@ -271,11 +285,10 @@ def test_a_ledger_that_cannot_be_opened_in_time_is_busy_and_works_once_it_can(im
     site = impatient
     other = Ledger(settings())
     held = other.connect()
-    held.begin()
 
-    response = site._send("POST", "/")
+    with held.transaction():
+        response = site._send("POST", "/")
 
-    held.rollback()
     held.close()
     other.close()
     assert (response.status_code, response.json()["code"]) == (503, "ledger-busy")
@@ -288,9 +301,28 @@ def test_a_ledger_that_cannot_be_opened_in_time_is_busy_and_works_once_it_can(im
 
 def test_a_late_refusal_truncates_the_stream_and_keeps_what_was_promised(impatient, keep):
     site = impatient
-    lock = threading.Event()
-    unlock = threading.Event()
 
+    with ExitStack() as stack:
+        _add_stream(site, keep, lambda: stack.enter_context(site.life.locked()))
+        _truncated(site)
+
+    site.settle()
+    assert site.tasks() == [("promised", "queued")]
+
+
+def test_a_late_accept_that_is_confirmed_too_late_is_released(impatient, keep):
+    """The response has begun, so the client may count on what it was told by then."""
+    site = impatient
+
+    with ExitStack() as stack:
+        _add_stream(site, keep, lambda: stack.enter_context(_stuck()))
+        _truncated(site)
+
+    site.settle()
+    assert site.tasks() == [("promised", "queued"), ("late", "queued")]
+
+
+def _add_stream(site, keep, obstruct):
     @site.app.get("/stream")
     async def stream(tasks: BackgroundTasks):
         tasks.add_task(keep, "promised")
@@ -298,27 +330,11 @@ def test_a_late_refusal_truncates_the_stream_and_keeps_what_was_promised(impatie
         async def body():
             yield b"x"
             tasks.add_task(keep, "late")
-            lock.set()
-            locked.wait()
+            obstruct()
 
         return StreamingResponse(body())
 
-    locked = threading.Event()
-
-    def hold():
-        lock.wait(10)
-        with site.life.locked():
-            locked.set()
-            unlock.wait(10)
-
     _warm_up(site)
-    with ThreadPoolExecutor(1) as other:
-        other.submit(hold)
-        _ = _truncated(site)
-        unlock.set()
-
-    site.settle()
-    assert site.tasks() == [("promised", "queued"), ("late", "queued")]
 
 
 def _truncated(site):
@@ -348,5 +364,5 @@ def test_a_refusal_is_logged_with_its_ids(impatient, logs):
         site._send("POST", "/")
 
     (line,) = [line for line in logs if line["event"] == "task.refused"]
-    assert line["code"] == "accept-unknown"
+    assert line["code"] == "ledger-busy"
     assert line["task_ids"] == site.ids

@@ -1,0 +1,185 @@
+"""What a worker's consumer claims for its threads: not beside suspects, and never behind strangers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+
+import dramatiq
+import pytest
+from dramatiq.errors import ConnectionClosed
+from sqlalchemy import text
+
+from postlude import process
+from postlude.broker.desk import open_desk
+from postlude.ledger import migrate
+from postlude.ledger.queries import tasks as queries
+from postlude.ledger.statement import Statement
+from postlude.ledger.task import NewTask
+from postlude.ledger.transitions import accept, bury
+from postlude.settings import load, settings
+from postlude.states import Reason, State
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+QUEUE, OTHER = "test-claims", "test-claims-other"
+PATIENCE_MS, SHORT_MS = 10_000, 20
+SUSPECT = Statement(text("UPDATE postlude_tasks SET suspect = 1 WHERE id = :id"))
+THREADS = 2
+
+
+@dramatiq.actor(queue_name=QUEUE)
+def known(x: int = 0) -> None:
+    """Never runs here: the test is the worker."""
+
+
+@dramatiq.actor(queue_name=OTHER)
+def elsewhere() -> None:
+    """Never runs here either."""
+
+
+@pytest.fixture
+def owner(monkeypatch, tmp_path):
+    """This process as a worker with two threads, and a ledger of its own."""
+    monkeypatch.setenv("POSTLUDE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("POSTLUDE_BROKER_URL", "")
+    process.close()
+    settings.cache_clear()
+    migrate.upgrade(load())
+    kind, queues = process._kind, process._queues
+    yield process.open_as("worker", [QUEUE])
+    process.close()
+    monkeypatch.setattr(process, "_kind", kind)
+    monkeypatch.setattr(process, "_queues", queues)
+    settings.cache_clear()
+
+
+@pytest.fixture
+def desk(owner):
+    return open_desk(THREADS)
+
+
+def consume(queue: str = QUEUE, timeout: int = PATIENCE_MS):
+    return known.broker.consume(queue, timeout=timeout)
+
+
+def put(
+    owner, id_: str, *, actor: str = "known", queue: str = QUEUE, suspect: bool = False
+) -> None:
+    task = NewTask(id_, actor, queue, "{}", "{}", 0, None, NOW)
+    owner.ledger.write(partial(accept.enqueue, task=task, now=NOW))
+    if suspect:
+        owner.ledger.write(lambda tx: tx.run(SUSPECT, id=id_))
+
+
+def view(owner, id_: str):
+    with owner.ledger.read() as connection:
+        return queries.get(connection, id_)
+
+
+def settle(owner, consumer, delivery) -> None:
+    """End a task well, and return when the worker has forgotten it."""
+    delivery.succeed()
+    consumer.ack(delivery)
+    owner.ledger.submit(lambda _tx: None, patient=True).result(10)
+
+
+def test_what_is_handed_out_is_held_in_the_ledger(owner, desk):
+    message = known.send(7)
+
+    delivery = next(consume())
+
+    assert (delivery.message_id, delivery.kwargs or delivery.args) == (message.message_id, {"x": 7})
+    assert view(owner, message.message_id).holder == owner.incarnation.id
+    assert desk.holdings.ids() == {message.message_id}
+
+
+def test_an_empty_queue_is_waited_for_and_then_none(desk):
+    assert next(consume(timeout=SHORT_MS)) is None
+
+
+def test_no_more_is_claimed_than_a_fresh_worker_can_run(owner, desk):
+    for n in range(5):
+        put(owner, f"{n}")
+
+    assert next(consume()).message_id == "0"
+    assert desk.holdings.ids() == {"0", "1"}
+
+
+def test_a_suspect_of_an_actor_that_this_worker_does_not_have_is_not_in_the_way(owner, desk):
+    put(owner, "stranger", actor="gone", suspect=True)
+    put(owner, "mine")
+    put(owner, "there", actor="elsewhere", queue=OTHER)
+    consumer = consume()
+
+    assert next(consumer).message_id == "mine"
+    assert next(consume(OTHER)).message_id == "there"
+    assert view(owner, "stranger").state is State.QUEUED
+
+
+def test_a_suspect_is_claimed_alone_and_before_the_others(owner, desk):
+    put(owner, "innocent")
+    put(owner, "suspect", suspect=True)
+    consumer, beside = consume(timeout=SHORT_MS), consume(OTHER, timeout=SHORT_MS)
+    put(owner, "there", actor="elsewhere", queue=OTHER)
+
+    suspect = next(consumer)
+    alone = (next(consumer), next(beside))
+    settle(owner, consumer, suspect)
+
+    assert (suspect.message_id, alone) == ("suspect", (None, None))
+    assert next(consumer).message_id == "innocent"
+    assert next(beside).message_id == "there"
+
+
+def test_a_suspect_waits_until_the_worker_is_empty_and_nothing_new_gets_before_it(owner, desk):
+    put(owner, "running")
+    consumer, beside = consume(timeout=SHORT_MS), consume(OTHER, timeout=SHORT_MS)
+    running = next(consumer)
+    put(owner, "suspect", suspect=True)
+    put(owner, "there", actor="elsewhere", queue=OTHER)
+    waiting = (next(consumer), next(beside))
+    settle(owner, consumer, running)
+
+    assert waiting == (None, None)
+    assert next(consumer).message_id == "suspect"
+
+
+def test_arguments_that_do_not_fit_fail_at_once_and_hold_nobody_up(owner, desk):
+    task = NewTask("bad", "known", QUEUE, '{"y": 1}', "{}", 0, None, NOW)
+    owner.ledger.write(partial(accept.enqueue, task=task, now=NOW))
+    put(owner, "good")
+
+    assert next(consume()).message_id == "good"
+    owner.ledger.submit(lambda _tx: None, patient=True).result(10)
+    bad = view(owner, "bad")
+    assert (bad.state, bad.reason) == (State.FAILED, Reason.BAD_ARGUMENTS)
+    with owner.ledger.read() as connection:
+        assert [a.outcome for a in queries.attempts(connection, "bad")] == ["failed"]
+
+
+def test_a_worker_that_stops_claims_nothing_and_gives_back_what_it_has_not_started(owner, desk):
+    for n in range(3):
+        put(owner, f"{n}")
+    consumer = consume(timeout=SHORT_MS)
+    started, waiting = next(consumer), next(consumer)
+    started.begin()
+    desk.holdings.close()
+    consumer.requeue([])
+    owner.ledger.submit(lambda _tx: None, patient=True).result(10)
+
+    assert waiting.begin() is False
+    assert next(consumer) is None
+    states = [view(owner, f"{n}").state for n in range(3)]
+    assert states == [State.RUNNING, State.QUEUED, State.QUEUED]
+    assert view(owner, "1").attempts == 0
+
+
+def test_the_consumer_of_a_life_that_is_over_says_so(owner, desk):
+    consumer = consume()
+    dead = partial(bury.bury, incarnation=owner.incarnation.id, now=NOW, proven=False)
+    owner.ledger.write(dead)
+    process._forget(owner)
+
+    with pytest.raises(ConnectionClosed, match="this incarnation is over"):
+        next(consumer)
+    owner.close()
