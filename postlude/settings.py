@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pydantic import (
     AliasChoices,
@@ -39,10 +39,10 @@ class Settings(BaseSettings):
         description="Folder for the SQLite ledger, mail, files and locks; made absolute.",
     )
     database_url: str = Field(
-        "", description="The ledger. Default: SQLite at {data_dir}/postlude.db."
+        "", repr=False, description="The ledger. Default: SQLite at {data_dir}/postlude.db."
     )
     broker_url: str = Field(
-        "", description="Unset: the ledger delivers tasks. amqp://…: RabbitMQ does."
+        "", repr=False, description="Unset: the ledger delivers tasks. amqp://…: RabbitMQ does."
     )
     actors: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Extra modules that declare actors, separated by commas."
@@ -138,6 +138,12 @@ class Settings(BaseSettings):
         for prefix in ("postgres://", "postgresql://"):
             if value.startswith(prefix):
                 return "postgresql+psycopg://" + value.removeprefix(prefix)
+        path = value.removeprefix("sqlite:///")
+        if path != value and not path.startswith("/"):
+            if path in {"", ":memory:"}:
+                message = "names no file; a ledger must outlive its process"
+                raise ValueError(message)
+            return f"sqlite:///{quote(str(Path(unquote(path)).resolve()))}"
         return value
 
     @model_validator(mode="after")
@@ -145,9 +151,10 @@ class Settings(BaseSettings):
         if self.lease < 2 * self.heartbeat:
             message = "POSTLUDE_LEASE must be at least twice POSTLUDE_HEARTBEAT"
             raise ValueError(message)
-        if not self.heartbeat:
-            message = "POSTLUDE_HEARTBEAT must be longer than 0"
-            raise ValueError(message)
+        for name in ("heartbeat", "write_timeout"):
+            if not getattr(self, name):
+                message = f"POSTLUDE_{name.upper()} must be longer than 0"
+                raise ValueError(message)
         if self.database_url and not self.database_url.startswith(
             ("sqlite:///", "postgresql+psycopg://")
         ):

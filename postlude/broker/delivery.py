@@ -143,7 +143,7 @@ class Delivery(MessageProxy):
         )
         self.failure = Failure(
             type=type(error).__qualname__,
-            message=_printable(str(error))[:TEXT_LIMIT],
+            message=_printable(_words(error))[:TEXT_LIMIT],
             traceback=_printable("".join(lines))[-TEXT_LIMIT:],
         )
 
@@ -170,6 +170,14 @@ class Delivery(MessageProxy):
             failure=self.failure,
             follow_ups=tuple(self.follow_ups),
         )
+
+
+def _words(error: BaseException) -> str:
+    """Return what an exception says; its own code may be what is broken."""
+    try:
+        return str(error)
+    except Exception as worse:  # noqa: BLE001 - somebody's __str__; the attempt's record must not fail
+        return f"<{type(error).__name__} whose text cannot be had: {type(worse).__name__}>"
 
 
 def _printable(text: str) -> str:

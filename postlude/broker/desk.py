@@ -24,11 +24,12 @@ from postlude.states import Reason
 from postlude.worker.holdings import Holdings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Future
 
     from dramatiq import Broker
 
+    from postlude.ledger.statement import Tx
     from postlude.ledger.task import Claimed
     from postlude.process import Process
     from postlude.worker.holdings import Held
@@ -46,15 +47,28 @@ class Desk:
         self.incarnation = owner.incarnation.id
         self.holdings = Holdings(threads)
         self._missed: set[str] = set()
+        self._lock = threading.Lock()
+        self._claims_under_way = 0
+
+    def claim(self, broker: Broker, claim: Callable[[Tx], list[Claimed]]) -> list[Delivery]:
+        """Claim tasks and make them ready for their actors; waits for the commit.
+
+        Raises LedgerError: what was claimed all the same is given back by the audit.
+        """
+        with self._lock:
+            self._claims_under_way += 1
+        try:
+            return self.receive(broker, self.process.ledger.write(claim))
+        finally:
+            with self._lock:
+                self._claims_under_way -= 1
 
     def receive(self, broker: Broker, tasks: Iterable[Claimed]) -> list[Delivery]:
         """Note claimed tasks and make them ready for their actors; what does not fit fails here."""
         deliveries: list[Delivery] = []
-        held_now = self.holdings.take(tasks)
-        if self.holdings.closed:
-            self.give_back(self.holdings.take_back())
-            return deliveries
-        for held in held_now:
+        kept, refused = self.holdings.take(tasks)
+        self.give_back(refused)
+        for held in kept:
             try:
                 actor = find_actor(broker, held.task.actor)
                 args, kwargs = signature(actor).decode(held.task.arguments)
@@ -104,7 +118,7 @@ class Desk:
         """
         with self.process.ledger.read() as connection:
             held = set(held_by(connection, self.incarnation))
-        missing = held - self.holdings.ids()
+        missing = set() if self._claims_under_way else held - self.holdings.ids()
         for task_id in missing & self._missed:
             log.warning("worker.forgot", task_id=task_id)
             self._submit(partial(forgotten, task=task_id, owner=self.incarnation))

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from dramatiq.broker import MessageProxy
 
     from postlude.broker.delivery import Delivery
-    from postlude.ledger.task import Claimed
     from postlude.process import Process
 
 log = structlog.get_logger()
@@ -76,7 +75,7 @@ class LedgerConsumer(Consumer):
                 message = "this incarnation is over"
                 raise ConnectionClosed(message)
             try:
-                self._ready.extend(self._desk.receive(self._broker, self._claim()))
+                self._ready.extend(self._claim())
             except LedgerError as error:
                 raise ConnectionClosed(error) from error
             left = deadline - time.monotonic()
@@ -108,7 +107,7 @@ class LedgerConsumer(Consumer):
         event = self._news if holdings.budget(self._queue) else holdings.room
         return event.wait(limit_s)
 
-    def _claim(self) -> list[Claimed]:
+    def _claim(self) -> list[Delivery]:
         """Take what fits into this worker; a task that has to run alone comes before all others."""
         self._news.clear()
         holdings = self._desk.holdings
@@ -125,7 +124,7 @@ class LedgerConsumer(Consumer):
         finally:
             holdings.unreserve(self._queue)
 
-    def _claim_ready(self, limit: int) -> list[Claimed]:
+    def _claim_ready(self, limit: int) -> list[Delivery]:
         return self._take(limit, suspects=False) if self._waits(suspect=False) else []
 
     def _waits(self, *, suspect: bool) -> bool:
@@ -133,8 +132,9 @@ class LedgerConsumer(Consumer):
         with self._desk.process.ledger.read() as connection:
             return ready.has_ready(connection, self._queue, actors, suspect=suspect)
 
-    def _take(self, limit: int, *, suspects: bool) -> list[Claimed]:
-        return self._desk.process.ledger.write(
+    def _take(self, limit: int, *, suspects: bool) -> list[Delivery]:
+        return self._desk.claim(
+            self._broker,
             partial(
                 claim,
                 queue=self._queue,
@@ -144,5 +144,5 @@ class LedgerConsumer(Consumer):
                 now=clock.now(),
                 limit=limit,
                 suspects=suspects,
-            )
+            ),
         )

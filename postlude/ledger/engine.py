@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from postlude.errors import LedgerError
 from postlude.ledger import sqlite
@@ -139,6 +140,6 @@ def reading(engine: Engine) -> Iterator[Connection]:
     try:
         with engine.connect() as connection:
             yield connection
-    except DBAPIError as error:
-        message = f"the ledger could not be read: {error.orig}"
+    except (DBAPIError, PoolTimeout) as error:
+        message = f"the ledger could not be read: {getattr(error, 'orig', None) or error}"
         raise LedgerError(message) from error

@@ -59,7 +59,7 @@ class Ledger:
             return future.result(limit)
         except Late:
             if future.done():
-                raise
+                return future.result()
             if future.cancel():
                 message = (
                     f"the ledger did not get to this write within {limit:g} s; nothing was stored"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alembic import command
 from alembic.config import Config
@@ -28,8 +28,8 @@ def upgrade(settings: Settings) -> int:
         config = Config()
         config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
         with engine.connect().execution_options(write=True) as connection:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {PATIENCE_MS}")
-            connection.rollback()
+            driver: Any = connection.connection.driver_connection
+            driver.execute(f"PRAGMA busy_timeout = {PATIENCE_MS}")
             with connection.begin():
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")

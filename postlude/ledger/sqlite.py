@@ -46,10 +46,11 @@ def library(*, allow_unsafe: bool = False) -> ModuleType:
         if is_safe(module.sqlite_version_info):
             return module
         found.append(module)
-    if allow_unsafe:
+    if allow_unsafe and found:
         return found[0]
+    version = f" {found[0].sqlite_version}" if found else ", which is missing here or"
     message = (
-        f"SQLite {found[0].sqlite_version} can corrupt a database in WAL mode that several processes "
+        f"SQLite{version} can corrupt a database in WAL mode that several processes "
         "write (fixed in 3.51.3, 3.50.7 and 3.44.6). Install pysqlite3, use PostgreSQL, or accept "
         "the risk with POSTLUDE_ALLOW_UNSAFE_SQLITE=1"
     )

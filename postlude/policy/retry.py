@@ -43,11 +43,11 @@ class RetryRules:
     def of(cls, actor: dict[str, Any], task: dict[str, Any]) -> RetryRules:
         """Read the rules from an actor's and a task's options."""
         throws = actor.get("throws") or ()
-        most = task.get("max_backoff", actor.get("max_backoff")) or MAX_BACKOFF_MS
+        options = {**actor, **task}
         return cls(
-            max_retries=task.get("max_retries", actor.get("max_retries", MAX_RETRIES)),
-            min_backoff=task.get("min_backoff", actor.get("min_backoff")) or MIN_BACKOFF_MS,
-            max_backoff=min(most, MAX_BACKOFF_MS),
+            max_retries=options.get("max_retries", MAX_RETRIES),
+            min_backoff=options.get("min_backoff", MIN_BACKOFF_MS),
+            max_backoff=min(options.get("max_backoff", MAX_BACKOFF_MS), MAX_BACKOFF_MS),
             throws=throws if isinstance(throws, tuple) else (throws,),
             retry_when=actor.get("retry_when"),
         )

@@ -82,13 +82,23 @@ class Holdings:
             self._reserved = None
         self.room.set()
 
-    def take(self, tasks: Iterable[Claimed]) -> list[Held]:
-        """Note tasks that were just claimed."""
+    def take(self, tasks: Iterable[Claimed]) -> tuple[list[Held], list[Held]]:
+        """Note tasks that were just claimed; returns those to run and those to hand back.
+
+        Between the question how much may be claimed and the claim's answer this worker may have
+        begun to stop, or have taken a suspect, beside which nothing may run.
+        """
         now = self._monotonic()
-        held = [Held(task, now) for task in tasks]
+        kept, refused = [], []
         with self._lock:
-            self._held.update((item.task.token + item.task.id, item) for item in held)
-        return held
+            for held in [Held(task, now) for task in tasks]:
+                if self._closed or self._alone() or (held.task.suspect and self._held):
+                    held.step = Step.RETURNED
+                    refused.append(held)
+                else:
+                    kept.append(held)
+                self._held[held.task.token + held.task.id] = held
+        return kept, refused
 
     def start(self, held: Held) -> bool:
         """Note that the actor is about to be entered; False if the task was handed back meanwhile."""
@@ -160,4 +170,6 @@ class Holdings:
 
     def _alone(self) -> bool:
         """Say whether a suspect is in hand: nothing may run beside it."""
-        return any(held.task.suspect for held in self._held.values())
+        return any(
+            held.task.suspect and held.step is not Step.RETURNED for held in self._held.values()
+        )

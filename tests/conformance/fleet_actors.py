@@ -178,5 +178,5 @@ def behind_a_broken_hook() -> None:
 
 
 @dramatiq.actor(queue_name=OTHER_QUEUE)
-def elsewhere() -> None:
+def in_another_queue() -> None:
     note("elsewhere")

@@ -38,7 +38,7 @@ def test_better_priorities_run_first(fleet, actors):
 
 
 def test_a_worker_serves_only_the_queues_it_is_told_to(fleet, actors):
-    there = actors.elsewhere.send()
+    there = actors.in_another_queue.send()
     here = actors.jot.send("here")
 
     fleet.start("-Q", actors.QUEUE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -171,6 +172,20 @@ def test_a_timeout_of_the_write_itself_is_not_taken_for_the_deadline(ledger):
 
     with pytest.raises(TimeoutError, match="mine"):
         ledger.write(late)
+
+
+def test_an_answer_that_comes_at_the_last_moment_counts(ledger, monkeypatch):
+    class LastMoment(Future):
+        def done(self):
+            if not super().done():
+                self.set_result("stored")
+            return super().done()
+
+    answer = LastMoment()
+    answer.set_running_or_notify_cancel()
+    monkeypatch.setattr(ledger, "submit", lambda _write: answer)
+
+    assert ledger.write(lambda _tx: None, timeout=SHORT) == "stored"
 
 
 def test_a_query_that_fails_is_an_error_of_ours(ledger):

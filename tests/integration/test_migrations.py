@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from postlude.errors import LedgerError, LedgerTooOld
-from postlude.ledger import compatible, migrate, schema
-from postlude.ledger.engine import build_engine
+from postlude.ledger import compatible, migrate, schema, sqlite
+from postlude.ledger.engine import BareConnection, build_engine
 from postlude.settings import load
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 20
 SCRIPTS = ROOT / "postlude" / "ledger" / "migrations"
 
 
@@ -151,6 +153,22 @@ def test_processes_that_migrate_at_once_wait_for_each_other(tmp_path):
     ended = [(*process.communicate(timeout=60), process.returncode) for process in processes]
 
     assert [(out, code) for out, _, code in ended] == [("1\n", 0)] * 3, ended
+
+
+def test_a_migration_waits_for_those_who_write_for_longer_than_others_do(
+    settings, engine, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 1)
+    writer = BareConnection(engine)
+    waiting = threading.Thread(target=migrate.upgrade, args=(settings,))
+    with writer.raw_transaction():
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+    waiting.join(PATIENCE_S)
+    writer.close()
+
+    assert compatible.check(engine) == schema.VERSION
 
 
 @pytest.mark.parametrize("name", ["with space", "100%", "%(here)s", "ünïcode", "a?b=c", "a%20b#c"])

@@ -55,7 +55,7 @@ def take(ledger) -> Delivery:
     )
     (task,) = ledger.write(write)
     holdings = Holdings(1)
-    (held,) = holdings.take([task])
+    ((held,), _) = holdings.take([task])
     delivery = Delivery(message_of(task, (), {}), held, holdings)
     assert delivery.begin()
     return delivery
@@ -223,6 +223,19 @@ def test_no_words_of_an_error_keep_its_outcome_from_being_stored(ledger, words, 
     assert "ValueError" in attempt.traceback
     with pytest.raises(ResultFailure):
         message.get_result()
+
+
+def test_an_error_whose_own_text_is_broken_is_stored_by_its_type(ledger):
+    class MuteError(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    message = answer.send()
+    fail(ledger, raised(MuteError()))
+
+    attempt = last_attempt(ledger, message)
+    assert attempt.error_type.endswith("MuteError")
+    assert "cannot be had: RuntimeError" in attempt.error_message
 
 
 def test_an_error_of_any_length_is_stored_in_part(ledger):

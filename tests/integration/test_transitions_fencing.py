@@ -278,6 +278,38 @@ def test_what_was_handed_back_or_forgotten_counts_as_no_attempt(site):
     assert (held.attempt, site.numbers("mail")) == (1, [])
 
 
+def test_a_new_attempt_does_not_show_the_progress_of_the_last_one(site):
+    site.enqueue("mail")
+    (held,) = site.claim(site.worker())
+    site.ledger.write(partial(mark.mark_progress, task=held, progress='{"done": 9}'))
+    site.finish(held, AGAIN)
+    site.claim(site.worker())
+
+    assert site.view("mail").progress is None
+
+
+def test_what_a_leaving_worker_still_held_was_interrupted(site):
+    site.enqueue("mail")
+    worker = site.worker()
+    site.claim(worker)
+    site.ledger.write(partial(bury.leave, incarnation=worker, now=NOW))
+
+    assert (site.view("mail").attempts, site.outcomes("mail")) == (1, ["interrupted"])
+
+
+def test_what_the_buried_took_before_they_knew_counts_as_a_death_of_theirs(site):
+    site.enqueue("mail")
+    worker = site.worker()
+    site.die(worker, proven=False)
+    (late,) = site.claim(worker)
+    adopted = site.ledger.write(partial(bury.adopt, now=NOW))
+
+    assert (adopted, site.ledger.write(partial(bury.adopt, now=NOW))) == (1, 0)
+    assert (site.view("mail").attempts, site.outcomes("mail")) == (1, ["worker-died"])
+    assert site.view("mail").crashes == 0
+    assert site.finish(late) is False
+
+
 def test_deleting_a_task_deletes_its_attempts(site):
     site.enqueue("mail")
     (held,) = site.claim(site.worker())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from postlude.ledger.task import Claimed
-from postlude.worker.holdings import Holdings
+from postlude.worker.holdings import Held, Holdings
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
 QUEUE = "q"
@@ -43,6 +43,13 @@ class Clock:
         return self.now
 
 
+def hold(holdings: Holdings, tasks: list[Claimed]) -> list[Held]:
+    """Take ``tasks``, all of which fit."""
+    kept, refused = holdings.take(tasks)
+    assert refused == []
+    return kept
+
+
 @pytest.fixture
 def clock():
     return Clock()
@@ -54,14 +61,14 @@ def holdings(clock):
 
 
 def test_a_task_starts_once(holdings):
-    (held,) = holdings.take([claimed(1)])
+    (held,) = hold(holdings, [claimed(1)])
 
     assert [holdings.start(held), holdings.start(held)] == [True, False]
     assert held.started_at.tzinfo is UTC
 
 
 def test_a_task_that_was_handed_back_does_not_start(holdings):
-    (held,) = holdings.take([claimed(1)])
+    (held,) = hold(holdings, [claimed(1)])
 
     assert holdings.take_back() == [held]
     assert holdings.start(held) is False
@@ -70,7 +77,7 @@ def test_a_task_that_was_handed_back_does_not_start(holdings):
 
 
 def test_a_task_that_was_started_is_not_handed_back(holdings):
-    (held,) = holdings.take([claimed(1)])
+    (held,) = hold(holdings, [claimed(1)])
     holdings.start(held)
 
     assert holdings.take_back() == []
@@ -78,7 +85,7 @@ def test_a_task_that_was_started_is_not_handed_back(holdings):
 
 
 def test_a_running_task_that_was_cut_short_cannot_settle_afterwards(holdings):
-    running, waiting = holdings.take([claimed(1), claimed(2)])
+    running, waiting = hold(holdings, [claimed(1), claimed(2)])
     holdings.start(running)
 
     assert holdings.interrupt() == [running]
@@ -87,9 +94,9 @@ def test_a_running_task_that_was_cut_short_cannot_settle_afterwards(holdings):
 
 
 def test_only_what_has_waited_for_long_is_handed_back(holdings, clock):
-    (old,) = holdings.take([claimed(1)])
+    (old,) = hold(holdings, [claimed(1)])
     clock.now += 0.9
-    holdings.take([claimed(2)])
+    hold(holdings, [claimed(2)])
     early = holdings.take_back(older_than=1.0)
     clock.now += 0.2
 
@@ -97,7 +104,7 @@ def test_only_what_has_waited_for_long_is_handed_back(holdings, clock):
 
 
 def test_a_task_is_in_hand_until_the_ledger_has_confirmed_its_end(holdings):
-    (held,) = holdings.take([claimed(1)])
+    (held,) = hold(holdings, [claimed(1)])
     holdings.start(held)
     holdings.settle(held)
     before = holdings.ids()
@@ -107,9 +114,9 @@ def test_a_task_is_in_hand_until_the_ledger_has_confirmed_its_end(holdings):
 
 
 def test_a_second_claim_of_the_same_task_is_another_one(holdings):
-    (first,) = holdings.take([claimed(1, token="t1")])
+    (first,) = hold(holdings, [claimed(1, token="t1")])
     holdings.take_back()
-    (second,) = holdings.take([claimed(1, token="t2")])
+    (second,) = hold(holdings, [claimed(1, token="t2")])
     holdings.forget(first)
 
     assert holdings.start(second)
@@ -117,7 +124,7 @@ def test_a_second_claim_of_the_same_task_is_another_one(holdings):
 
 
 def test_long_running_tasks_are_told_once(holdings):
-    running, _waiting = holdings.take([claimed(1), claimed(2)])
+    running, _waiting = hold(holdings, [claimed(1), claimed(2)])
     holdings.start(running)
 
     assert [holdings.long_running(), holdings.long_running()] == [[running], []]
@@ -125,7 +132,7 @@ def test_long_running_tasks_are_told_once(holdings):
 
 def test_a_fresh_worker_claims_what_its_threads_can_take(holdings):
     before = holdings.budget(QUEUE)
-    held = holdings.take([claimed(n) for n in range(4)])
+    held = hold(holdings, [claimed(n) for n in range(4)])
 
     assert (before, holdings.budget(QUEUE)) == (4, 0)
     holdings.forget(held[0])
@@ -134,7 +141,7 @@ def test_a_fresh_worker_claims_what_its_threads_can_take(holdings):
 
 def test_a_fast_worker_claims_ahead(holdings, clock):
     for _ in range(20):
-        for held in holdings.take([claimed(n) for n in range(100)]):
+        for held in hold(holdings, [claimed(n) for n in range(100)]):
             holdings.start(held)
             holdings.settle(held)
             holdings.forget(held)
@@ -146,7 +153,7 @@ def test_a_fast_worker_claims_ahead(holdings, clock):
 
 def test_what_was_handed_back_does_not_count_as_fast(holdings, clock):
     for _ in range(20):
-        for held in holdings.take([claimed(n) for n in range(100)]):
+        for held in hold(holdings, [claimed(n) for n in range(100)]):
             holdings.take_back()
             holdings.forget(held)
         clock.now += 0.1
@@ -155,7 +162,7 @@ def test_what_was_handed_back_does_not_count_as_fast(holdings, clock):
 
 
 def test_whoever_waits_for_room_is_woken_when_there_is_some(holdings):
-    (held,) = holdings.take([claimed(1)])
+    (held,) = hold(holdings, [claimed(1)])
     holdings.budget(QUEUE)
     before = holdings.room.is_set()
     holdings.forget(held)
@@ -164,7 +171,7 @@ def test_whoever_waits_for_room_is_woken_when_there_is_some(holdings):
 
 
 def test_nothing_is_claimed_beside_a_suspect(holdings):
-    (suspect,) = holdings.take([claimed(1, suspect=True)])
+    (suspect,) = hold(holdings, [claimed(1, suspect=True)])
     beside = holdings.budget(QUEUE)
     holdings.settle(suspect)
     until_stored = holdings.budget(QUEUE)
@@ -174,7 +181,7 @@ def test_nothing_is_claimed_beside_a_suspect(holdings):
 
 
 def test_a_worker_that_waits_for_a_suspect_takes_nothing_from_other_queues(holdings):
-    (held,) = holdings.take([claimed(1)])
+    (held,) = hold(holdings, [claimed(1)])
 
     assert holdings.reserve(QUEUE) is False
     assert holdings.reserve("other") is False
@@ -195,9 +202,41 @@ def test_a_worker_that_stops_claims_nothing_any_more(holdings):
     assert holdings.reserve(QUEUE) is False
 
 
+def test_what_was_claimed_while_the_worker_began_to_stop_is_handed_back(holdings):
+    holdings.close()
+    kept, refused = holdings.take([claimed(1), claimed(2)])
+
+    assert (kept, [held.task.seq for held in refused]) == ([], [1, 2])
+    assert [holdings.start(held) for held in refused] == [False, False]
+    assert holdings.ids() == {"task-1", "task-2"}
+    assert holdings.take_back() == []
+
+
+def test_what_was_claimed_while_a_suspect_was_taken_is_handed_back(holdings):
+    (suspect,) = hold(holdings, [claimed(1, suspect=True)])
+    kept, refused = holdings.take([claimed(2)])
+
+    assert (kept, [held.task.seq for held in refused]) == ([], [2])
+    assert holdings.start(suspect)
+
+
+def test_a_suspect_that_was_claimed_while_others_were_taken_is_handed_back(holdings):
+    hold(holdings, [claimed(1)])
+    kept, refused = holdings.take([claimed(2, suspect=True)])
+
+    assert (kept, [held.task.seq for held in refused]) == ([], [2])
+    assert holdings.budget(QUEUE) == 2
+
+
+def test_of_two_suspects_one_is_kept(holdings):
+    kept, refused = holdings.take([claimed(1, suspect=True), claimed(2, suspect=True)])
+
+    assert ([held.task.seq for held in kept], [held.task.seq for held in refused]) == ([1], [2])
+
+
 def test_of_threads_that_race_for_a_task_one_wins():
     holdings = Holdings(8)
-    held = holdings.take([claimed(n) for n in range(3000)])
+    held = hold(holdings, [claimed(n) for n in range(3000)])
     started: list[list] = [[] for _ in range(4)]
     returned: list[list] = [[] for _ in range(2)]
     go = threading.Barrier(6)
@@ -235,11 +274,20 @@ class AnyOrder(RuleBasedStateMachine):
         self.started: set[int] = set()
         self.taken = 0
         self.forgotten = 0
+        self.suspects: set[int] = set()
 
     @rule(target=tasks, suspect=st.booleans())
     def take(self, suspect):
         self.taken += 1
-        return self.holdings.take([claimed(self.taken, suspect=suspect)])[0]
+        kept, refused = self.holdings.take([claimed(self.taken, suspect=suspect)])
+        for held in refused:
+            assert self.holdings.closed or suspect or self.suspects
+            self._returned(held)
+        for held in kept:
+            assert not self.holdings.closed
+            assert not self.suspects
+            self.suspects.update([held.task.seq] if suspect else [])
+        return (kept + refused)[0]
 
     @rule(held=tasks)
     def start(self, held):
@@ -269,6 +317,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.holdings.forget(held)
         self.forgotten += 1
         self.ends.setdefault(held.task.seq, "forgotten")
+        self.suspects.discard(held.task.seq)
 
     @rule(span=st.floats(0, 1))
     def wait(self, span):
@@ -287,6 +336,7 @@ class AnyOrder(RuleBasedStateMachine):
     def _returned(self, held):
         assert held.task.seq not in self.ends
         self.ends[held.task.seq] = "returned"
+        self.suspects.discard(held.task.seq)
 
 
 TestAnyOrder = AnyOrder.TestCase

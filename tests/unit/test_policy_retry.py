@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from postlude.policy.retry import Again, Dead, RetryRules, after_failure, backoff_ms
 
 JITTER = st.floats(0, 1, exclude_max=True)
-SPANS = st.integers(1, 30 * 86_400_000)
+SPANS = st.integers(0, 30 * 86_400_000)
 
 
 class Recorder(StubBroker):
@@ -105,6 +105,15 @@ def test_a_tasks_own_options_come_before_those_of_its_actor():
     rules = RetryRules.of({"max_retries": 3, "min_backoff": 5}, {"max_retries": 0})
 
     assert (rules.max_retries, rules.min_backoff) == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("actor", "task"),
+    [({"min_backoff": 0}, {}), ({}, {"min_backoff": 0}), ({}, {"max_backoff": 0})],
+    ids=["of the actor", "of the task", "at most"],
+)
+def test_a_backoff_of_zero_means_at_once(actor, task):
+    assert ours(actor, task, ValueError(), 0, 0.5) == Again(0)
 
 
 def test_none_means_without_limit():

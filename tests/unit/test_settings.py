@@ -45,11 +45,14 @@ def nothing_set(monkeypatch):
         ("POSTLUDE_LEASE", "1s"),
         ("POSTLUDE_LEASE", "99999d"),
         ("POSTLUDE_WRITE_TIMEOUT", "5 seconds"),
+        ("POSTLUDE_WRITE_TIMEOUT", "0"),
         ("POSTLUDE_SHUTDOWN_TIMEOUT", "soon"),
         ("POSTLUDE_KEEP_SUCCEEDED", "for ever"),
         ("POSTLUDE_KEEP_FAILED", "-1d"),
         ("POSTLUDE_DATABASE_URL", "mysql://localhost/x"),
         ("POSTLUDE_DATABASE_URL", "postlude.db"),
+        ("POSTLUDE_DATABASE_URL", "sqlite:///"),
+        ("POSTLUDE_DATABASE_URL", "sqlite:///:memory:"),
         ("POSTLUDE_BROKER_URL", "redis://localhost"),
         ("POSTLUDE_BROKER_URL", "localhost:5672"),
     ],
@@ -104,6 +107,14 @@ def test_keys_and_mail_servers_do_not_show_their_secrets():
     assert [key.get_secret_value() for key in settings.api_keys] == [f"viewer:{SECRET}", "sender:b"]
 
 
+def test_addresses_with_passwords_are_not_part_of_what_a_debugger_shows():
+    address = f"me:{SECRET}@localhost"
+    settings = load(broker_url=f"amqp://{address}/", database_url=f"postgres://{address}/x")
+
+    assert SECRET not in repr(settings) + str(settings)
+    assert SECRET in settings.ledger_url + settings.broker_url
+
+
 def test_port_is_read_too_and_our_own_variable_wins(monkeypatch):
     monkeypatch.setenv("PORT", "9000")
     alone = load().port
@@ -137,6 +148,12 @@ def test_the_ledger_lies_in_the_data_folder_which_is_made_absolute(monkeypatch, 
 
 def test_a_database_of_ones_own_wins_over_the_folder():
     assert load(database_url="sqlite:////x/y.db").ledger_url == "sqlite:////x/y.db"
+
+
+def test_all_processes_mean_the_same_file_wherever_they_were_started(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    assert load(database_url="sqlite:///x y.db").ledger_url == f"sqlite:///{tmp_path}/x%20y.db"
 
 
 def test_lists_are_separated_by_commas(monkeypatch):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dramatiq import Broker
     from dramatiq.broker import MessageProxy
 
+    from postlude.broker.delivery import Delivery
     from postlude.ledger.statement import Tx
     from postlude.ledger.task import Claimed
 
@@ -72,17 +73,18 @@ class RabbitConsumer(LedgerConsumer):
         self._connection.process_data_events(0)
         return self._desk.holdings.room.wait(min(limit_s, LOOK_S))
 
-    def _claim_ready(self, limit: int) -> list[Claimed]:
+    def _claim_ready(self, limit: int) -> list[Delivery]:
         tickets = self._tickets(limit)
         if not tickets:
             return []
-        claimed = self._desk.process.ledger.write(
+        claimed = self._desk.claim(
+            self._broker,
             partial(
                 _claim_all,
                 [ticket for _, ticket in tickets if ticket],
                 owner=self._desk.incarnation,
                 token=str(uuid_utils.uuid7()),
-            )
+            ),
         )
         for tag, _ in tickets:
             self._channel.basic_ack(tag)

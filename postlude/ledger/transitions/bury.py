@@ -27,8 +27,7 @@ _RECORD = Statement(
     text("""
     INSERT INTO postlude_attempts (
         task, number, worker, claimed_at, started_at, finished_at, outcome, error_type, error_message)
-    SELECT seq, attempts + 1, owner, claimed_at, started_at, :now, 'worker-died',
-        'WorkerDied', 'the worker process died while it held this task'
+    SELECT seq, attempts + 1, owner, claimed_at, started_at, :now, :outcome, :error_type, :message
     FROM postlude_tasks INDEXED BY postlude_tasks_owner
     WHERE owner = :id AND state = 'running'
     ON CONFLICT (task, number) DO NOTHING""")
@@ -63,6 +62,13 @@ _ORPHANS = Statement(
         SELECT id FROM postlude_incarnations WHERE ended_at IS NULL)""")
 )
 
+_DIED = {
+    "outcome": "worker-died",
+    "error_type": "WorkerDied",
+    "message": "the worker process died while it held this task",
+}
+_STOPPED = {"outcome": "interrupted", "error_type": None, "message": None}
+
 
 @dataclass(frozen=True, slots=True)
 class Buried:
@@ -84,7 +90,7 @@ def bury(tx: Tx, incarnation: str, *, now: datetime, proven: bool) -> Buried | N
     at = to_micros(now)
     if not tx.run(_END, id=incarnation, now=at, end="died" if proven else "silent"):
         return None
-    tx.run(_RECORD, id=incarnation, now=at)
+    tx.run(_RECORD, id=incarnation, now=at, **_DIED)
     quarantined = tx.run(_QUARANTINE, id=incarnation, now=at, deadly=DEADLY, proven=int(proven))
     taken_back = tx.run(_TAKE_BACK, id=incarnation, proven=int(proven))
     released = tx.run(_RELEASE, id=incarnation, now=at)
@@ -100,6 +106,7 @@ def adopt(tx: Tx, *, now: datetime) -> int:
     at = to_micros(now)
     found = 0
     for (owner,) in tx.rows(_ORPHANS):
+        tx.run(_RECORD, id=owner, now=at, **_DIED)
         found += tx.run(_TAKE_BACK, id=owner, proven=0)
         found += tx.run(_RELEASE, id=owner, now=at)
     return found
@@ -108,6 +115,7 @@ def adopt(tx: Tx, *, now: datetime) -> int:
 def leave(tx: Tx, incarnation: str, *, now: datetime) -> bool:
     """Record that ``incarnation`` stopped on purpose, having handed back what it held."""
     at = to_micros(now)
+    tx.run(_RECORD, id=incarnation, now=at, **_STOPPED)
     tx.run(_TAKE_BACK, id=incarnation, proven=0)
     tx.run(_RELEASE, id=incarnation, now=at)
     return bool(tx.run(_END, id=incarnation, now=at, end="left"))

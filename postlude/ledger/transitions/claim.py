@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _TAKE = """
     UPDATE postlude_tasks
-    SET state = 'running', token = :token, owner = :owner, claimed_at = :now, started_at = NULL
+    SET state = 'running', token = :token, owner = :owner, claimed_at = :now, started_at = NULL,
+        progress = NULL
     WHERE {which}
     RETURNING seq, id, actor, queue, arguments, options, priority, generation, attempts, retries,
         suspect, created_at"""
