@@ -118,7 +118,9 @@ class Desk:
         """
         with self.process.ledger.read() as connection:
             held = set(held_by(connection, self.incarnation))
-        missing = set() if self._claims_under_way else held - self.holdings.ids()
+        if self._claims_under_way:
+            return  # what it claims may be stored and not be noted here yet
+        missing = held - self.holdings.ids()
         for task_id in missing & self._missed:
             log.warning("worker.forgot", task_id=task_id)
             self._submit(partial(forgotten, task=task_id, owner=self.incarnation))

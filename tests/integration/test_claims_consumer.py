@@ -27,12 +27,12 @@ SUSPECT = Statement(text("UPDATE postlude_tasks SET suspect = 1 WHERE id = :id")
 THREADS = 2
 
 
-@dramatiq.actor(queue_name=QUEUE)
+@dramatiq.actor(actor_name="test-claims-known", queue_name=QUEUE)
 def known(x: int = 0) -> None:
     """Never runs here: the test is the worker."""
 
 
-@dramatiq.actor(queue_name=OTHER)
+@dramatiq.actor(actor_name="test-claims-elsewhere", queue_name=OTHER)
 def elsewhere() -> None:
     """Never runs here either."""
 
@@ -63,7 +63,7 @@ def consume(queue: str = QUEUE, timeout: int = PATIENCE_MS):
 
 
 def put(
-    owner, id_: str, *, actor: str = "known", queue: str = QUEUE, suspect: bool = False
+    owner, id_: str, *, actor: str = "test-claims-known", queue: str = QUEUE, suspect: bool = False
 ) -> None:
     task = NewTask(id_, actor, queue, "{}", "{}", 0, None, NOW)
     owner.ledger.write(partial(accept.enqueue, task=task, now=NOW))
@@ -108,7 +108,7 @@ def test_no_more_is_claimed_than_a_fresh_worker_can_run(owner, desk):
 def test_a_suspect_of_an_actor_that_this_worker_does_not_have_is_not_in_the_way(owner, desk):
     put(owner, "stranger", actor="gone", suspect=True)
     put(owner, "mine")
-    put(owner, "there", actor="elsewhere", queue=OTHER)
+    put(owner, "there", actor="test-claims-elsewhere", queue=OTHER)
     consumer = consume()
 
     assert next(consumer).message_id == "mine"
@@ -120,7 +120,7 @@ def test_a_suspect_is_claimed_alone_and_before_the_others(owner, desk):
     put(owner, "innocent")
     put(owner, "suspect", suspect=True)
     consumer, beside = consume(timeout=SHORT_MS), consume(OTHER, timeout=SHORT_MS)
-    put(owner, "there", actor="elsewhere", queue=OTHER)
+    put(owner, "there", actor="test-claims-elsewhere", queue=OTHER)
 
     suspect = next(consumer)
     alone = (next(consumer), next(beside))
@@ -136,7 +136,7 @@ def test_a_suspect_waits_until_the_worker_is_empty_and_nothing_new_gets_before_i
     consumer, beside = consume(timeout=SHORT_MS), consume(OTHER, timeout=SHORT_MS)
     running = next(consumer)
     put(owner, "suspect", suspect=True)
-    put(owner, "there", actor="elsewhere", queue=OTHER)
+    put(owner, "there", actor="test-claims-elsewhere", queue=OTHER)
     waiting = (next(consumer), next(beside))
     settle(owner, consumer, running)
 
@@ -145,7 +145,7 @@ def test_a_suspect_waits_until_the_worker_is_empty_and_nothing_new_gets_before_i
 
 
 def test_arguments_that_do_not_fit_fail_at_once_and_hold_nobody_up(owner, desk):
-    task = NewTask("bad", "known", QUEUE, '{"y": 1}', "{}", 0, None, NOW)
+    task = NewTask("bad", "test-claims-known", QUEUE, '{"y": 1}', "{}", 0, None, NOW)
     owner.ledger.write(partial(accept.enqueue, task=task, now=NOW))
     put(owner, "good")
 

@@ -25,7 +25,7 @@ SHORT_MS = 50
 LONG_MS = 20_000
 
 
-@dramatiq.actor(queue_name=QUEUE)
+@dramatiq.actor(actor_name="test-results-answer", queue_name=QUEUE)
 def answer(x: int = 0) -> int:
     """Never runs here: these tests have no worker."""
     return x
@@ -47,7 +47,7 @@ def take(ledger) -> Delivery:
     write = partial(
         claim.claim,
         queue=QUEUE,
-        actors=["answer"],
+        actors=["test-results-answer"],
         owner="w",
         token="t",
         now=clock.now(),
@@ -187,7 +187,7 @@ def test_a_task_whose_workers_died_says_so(ledger):
         taking = partial(
             claim.claim,
             queue=QUEUE,
-            actors=["answer"],
+            actors=["test-results-answer"],
             owner=f"w{number}",
             token=f"{number}",
             now=clock.now(),

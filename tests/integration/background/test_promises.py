@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -16,6 +17,8 @@ from starlette.testclient import TestClient
 
 from postlude import BackgroundTasks, process
 from postlude.dispatch import promises
+from postlude.dispatch.waiting import Signal
+from postlude.errors import BadOptions, LedgerBusy
 from postlude.ledger.task import NewTask
 from postlude.ledger.transitions.accept import accept
 
@@ -144,6 +147,56 @@ def test_a_request_cancelled_in_the_middle_of_its_accept_withdraws_what_was_stor
     (view,) = site.views()
     assert (str(view.state), str(view.reason)) == ("cancelled", "request-failed")
     assert not owed._due
+
+
+def test_requests_that_are_stored_together_fail_apart(life, owed):
+    """One of them brings a task that exists already."""
+    known, new, other = _new_task("known"), _new_task("new"), _new_task("other")
+    life.ledger.write(lambda tx: accept(tx, known, owner="somebody"))
+    twin = replace(known, created_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+    async def both():
+        with _busy_writer(life):
+            requests = [
+                asyncio.create_task(owed.accept([new, twin], started=False)),
+                asyncio.create_task(owed.accept([other], started=False)),
+            ]
+            await asyncio.sleep(0)
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    refused, accepted = asyncio.run(both())
+
+    assert isinstance(refused, BadOptions)
+    assert accepted is None
+    assert life.tasks() == [("known", "accepted"), ("other", "accepted")]
+    assert set(owed._due) == {other.id}
+
+
+def test_more_requests_than_may_wait_are_refused_as_busy(life, environment):
+    environment(write_queue="2")
+    life.settle()
+    owed = asyncio.run(promises.door())
+
+    async def three():
+        with _busy_writer(life):
+            requests = [
+                asyncio.create_task(owed.accept([_new_task(n)], started=False)) for n in range(3)
+            ]
+            await asyncio.sleep(0)
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    first, second, third = asyncio.run(three())
+
+    assert (first, second) == (None, None)
+    assert isinstance(third, LedgerBusy)
+    assert life.tasks() == [("0", "accepted"), ("1", "accepted")]
+
+
+def test_a_signal_to_a_loop_that_is_closed_is_lost_quietly():
+    async def make():
+        return Signal()
+
+    asyncio.run(make()).set()
 
 
 def test_a_request_cancelled_after_its_response_has_started_is_released(site, keep, owed):
