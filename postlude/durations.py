@@ -24,8 +24,8 @@ _LONGEST_TEXT = 40
 def parse_duration(text: str | float | timedelta) -> timedelta:
     """Return the span that ``text`` names; a bare number counts seconds.
 
-    Raises ValueError, naming the text and the accepted form, for anything else, for a negative span
-    and for one over ten years.
+    Raises ValueError, naming the text and the accepted form, for anything else, for a negative span,
+    for one over ten years and for fractions of a millisecond.
     """
     if isinstance(text, timedelta):
         span = text
@@ -43,6 +43,9 @@ def parse_duration(text: str | float | timedelta) -> timedelta:
             span = timedelta.max
     if not timedelta() <= span <= _LONGEST:
         message = f"{text!r} is out of range; a duration lies between 0 and ten years"
+        raise ValueError(message)
+    if span % _UNITS["ms"]:
+        message = f"{text!r} is too fine; a duration is a whole number of milliseconds"
         raise ValueError(message)
     return span
 

@@ -366,7 +366,7 @@ def test_a_subclass_of_datetime_is_taken_because_test_clocks_use_one():
         (str | Size, Size.SMALL, "Size would come back from JSON as str"),
         (Mail, Mailing(), "Mailing would come back from JSON as Mail"),
         (SecretStr, "hunter2", "SecretStr would come back from JSON with another value"),
-        (Duration, dt.timedelta(microseconds=5), "with another value"),
+        (Duration, dt.timedelta(microseconds=5), "whole number of milliseconds"),
         (dt.datetime, dt.datetime(1800, 1, 1, tzinfo=ZoneInfo("Europe/Paris")), "another value"),
         (Annotated[int, BeforeValidator(lambda n: int(n) + 1)], 1, "with another value"),
         (Annotated[str, PlainSerializer(lambda _: object())], "a", "cannot be written as JSON"),

@@ -101,3 +101,8 @@ def test_models_take_and_give_durations_as_text():
 
     assert model.span == timedelta(minutes=90)
     assert model.model_dump_json() == '{"span":"1h30m"}'
+
+
+def test_a_fraction_of_a_millisecond_is_refused():
+    with pytest.raises(ValueError, match="too fine; a duration is a whole number of milliseconds"):
+        parse_duration("1.5ms")
