@@ -12,6 +12,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+USE = """
+from fastapi.testclient import TestClient
+from postlude.schedules.declare import declarations
+
+test_signup(TestClient(app))
+print(*declarations())
+"""
 COMMANDS = re.findall(r"^\$ (.*)$", README, re.MULTILINE)
 
 
@@ -28,18 +35,7 @@ def run(program, folder):
 
 
 def test_the_app_its_schedule_and_its_test_run_as_printed(tmp_path):
-    app, schedule, test = SNIPPETS
-    program = "\n".join(
-        [
-            app,
-            schedule,
-            test,
-            "from fastapi.testclient import TestClient",
-            "test_signup(TestClient(app))",
-            "from postlude.schedules.declare import declarations",
-            "print(*declarations())",
-        ]
-    )
+    program = "\n".join([*SNIPPETS, USE])
 
     done = run(program, tmp_path)
 
