@@ -12,9 +12,12 @@ import structlog
 import uuid_utils
 from fastapi import Request
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import REQUEST_ID, HttpProblem, on_unhandled, refusal
+
+log = structlog.get_logger()
 
 REFUSAL = "refusal"
 """Where the application's state says why it does not start."""
@@ -49,6 +52,8 @@ class Edge:
             scope = {**scope, "method": "GET"}
         try:
             await self.app(scope, receive, sender)
+        except ClientDisconnect:
+            log.info("request.abandoned", path=scope["path"])
         except Exception as error:
             if sender.started:
                 raise

@@ -152,6 +152,14 @@ def open_as(kind: str, queues: Iterable[str] = ()) -> Process:
         return current()
 
 
+def assume(kind: str) -> None:
+    """Say what this process probably is; counts if nobody has said it and nothing is open."""
+    global _kind  # noqa: PLW0603 - see current
+    with _lock:
+        if _current is None and _kind == "script":
+            _kind = kind
+
+
 def close() -> None:
     """Close what is open; the next use opens it again."""
     found = _current

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dramatiq.results import ResultFailure, ResultMissing, ResultTimeout
 
 from postlude import process
+from postlude.errors import UnknownTask
 from postlude.ledger.queries.tasks import attempts, get
 from postlude.states import State
-
-if TYPE_CHECKING:
-    from dramatiq import Message
 
 DEFAULT_WAIT_MS = 10_000
 LOOK_S = 1.0
 """A waiter is woken by every commit; it looks at least this often."""
 
 
-def wait_for(message: Message[Any], *, block: bool, timeout: int | None) -> Any:
-    """Return the result of the task that ``message`` became, waiting up to ``timeout`` ms for it.
+def state_of(task_id: str) -> State:
+    """Return where a task is now; raises UnknownTask for an id that is not in the ledger."""
+    with process.current().ledger.read() as connection:
+        view = get(connection, task_id)
+    if view is None:
+        message = f"there is no task {task_id}: it never was, or its retention is over"
+        raise UnknownTask(message)
+    return view.state
+
+
+def wait_for(task_id: str, *, block: bool, timeout: int | None) -> Any:
+    """Return the result of a task, waiting up to ``timeout`` ms for it.
 
     Raises Dramatiq's ResultMissing (not ended, or no such task), ResultTimeout, or ResultFailure
     when the task failed or was cancelled.
@@ -32,24 +40,24 @@ def wait_for(message: Message[Any], *, block: bool, timeout: int | None) -> Any:
         while True:
             news.clear()
             try:
-                return look_up(message)
+                return look_up(task_id)
             except ResultMissing:
                 if not block:
                     raise
             left = deadline - time.monotonic()
             if left <= 0:
-                raise ResultTimeout(message)
+                raise ResultTimeout(task_id)
             news.wait(min(left, LOOK_S))
     finally:
         owner.pulse.forget(news)
 
 
-def look_up(message: Message[Any]) -> Any:
+def look_up(task_id: str) -> Any:
     """Return the result as it is now; raises ResultMissing or ResultFailure."""
     with process.current().ledger.read() as connection:
-        view = get(connection, message.message_id)
+        view = get(connection, task_id)
         if view is None or view.finished_at is None:
-            raise ResultMissing(message)
+            raise ResultMissing(task_id)
         if view.state is State.SUCCEEDED:
             return view.result
         tries = attempts(connection, view.id)

@@ -145,7 +145,7 @@ class Promises:
             if entry.left is None:
                 entry.signal.set()
             else:
-                self._settle_left(entry, entry.left)
+                self._settle(entry.ids, entry.left)  # if it failed, there is nothing to settle
 
     def _give_up(self, entry: _Entry, due: _Due) -> LedgerError:
         limit = f"{self._limit_s:g} s"
@@ -161,14 +161,8 @@ class Promises:
             return True
         entry.left = due
         if entry.over:  # meanwhile; if the writer has seen to it too, the second time does nothing
-            self._settle_left(entry, due)
-        return False
-
-    def _settle_left(self, entry: _Entry, due: _Due) -> None:
-        if entry.error is None:
             self._settle(entry.ids, due)
-        else:
-            self._forget(entry.ids)
+        return False
 
     def _settle(self, ids: Sequence[str], due: _Due) -> None:
         for id_ in ids:
@@ -219,6 +213,7 @@ async def door() -> Door:
 def _open() -> Promises:
     """Return the promises of this process; after a fork or a close, they are made anew with it."""
     global _promises  # noqa: PLW0603 # they live and die with the process
+    process.assume("api")
     owner = process.current()
     with _lock:
         if _promises is None or _promises.process is not owner:

@@ -26,4 +26,6 @@ class LedgerResults(ResultBackend):
         self, message: Message[Any], *, block: bool = False, timeout: int | None = None
     ) -> Any:
         """Return the result; raises Dramatiq's ResultMissing, ResultTimeout or ResultFailure."""
-        return import_module("postlude.results").wait_for(message, block=block, timeout=timeout)
+        return import_module("postlude.results").wait_for(
+            message.message_id, block=block, timeout=timeout
+        )

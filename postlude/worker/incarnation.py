@@ -58,18 +58,21 @@ class Incarnation:
         self._lock = _locked(self._path)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        ledger.write(
-            partial(
-                transitions.appear,
-                incarnation=self.id,
-                kind=kind,
-                host=hostname(),
-                pid=os.getpid(),
-                version=version,
-                queues=queues,
-                now=clock.now(),
-            )
+        appear = partial(
+            transitions.appear,
+            incarnation=self.id,
+            kind=kind,
+            host=hostname(),
+            pid=os.getpid(),
+            version=version,
+            queues=queues,
+            now=clock.now(),
         )
+        try:
+            ledger.write(appear)
+        except BaseException:
+            self._unlock()
+            raise
 
     def start(self, every: timedelta, on_death: Callable[[], None]) -> None:
         """Beat in a thread of its own; ``on_death`` is called once if somebody buried us."""
@@ -91,6 +94,9 @@ class Incarnation:
                 self._ledger.write(partial(bury.leave, incarnation=self.id, now=clock.now()))
         except LedgerError as error:
             log.warning("incarnation.left_unrecorded", incarnation=self.id, error=str(error))
+        self._unlock()
+
+    def _unlock(self) -> None:
         self._path.unlink(missing_ok=True)
         self._lock.close()
         _ours.discard(self._path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -19,6 +19,7 @@ from postlude import BackgroundTasks, process
 from postlude.dispatch import promises
 from postlude.dispatch.waiting import Signal
 from postlude.errors import BadOptions, LedgerBusy
+from postlude.ledger import commit
 from postlude.ledger.task import NewTask
 from postlude.ledger.transitions.accept import accept
 
@@ -170,6 +171,40 @@ def test_requests_that_are_stored_together_fail_apart(life, owed):
     assert accepted is None
     assert life.tasks() == [("known", "accepted"), ("other", "accepted")]
     assert set(owed._due) == {other.id}
+
+
+def test_a_commit_that_failed_is_replayed_with_all_that_was_in_it(life, owed, monkeypatch):
+    monkeypatch.setattr(commit, "RETRY_S", 0.0)
+    with closing(life.ledger.connect()) as connection:
+        fault = connection.errors("the disk hiccups")
+    write, faults = owed._accepts._write, [fault]
+
+    def write_and_fail_once(tx, entries):
+        write(tx, entries)
+        if faults:
+            raise faults.pop()
+
+    monkeypatch.setattr(owed._accepts, "_write", write_and_fail_once)
+
+    asyncio.run(owed.accept([_new_task(1), _new_task(2)], started=False))
+
+    assert not faults
+    assert life.tasks() == [("1", "accepted"), ("2", "accepted")]
+
+
+def test_a_request_cancelled_between_the_commit_and_the_news_of_it_is_withdrawn(life, owed):
+    async def cancel_late():
+        request = asyncio.create_task(owed.accept([_new_task(1)], started=False))
+        await asyncio.sleep(0)
+        life.settle()  # the commit happens while this loop stands still
+        request.cancel()
+        await asyncio.gather(request, return_exceptions=True)
+
+    asyncio.run(cancel_late())
+
+    life.settle()
+    assert life.tasks() == [("1", "cancelled")]
+    assert not owed._due
 
 
 def test_more_requests_than_may_wait_are_refused_as_busy(life, environment):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 from contextlib import ExitStack, contextmanager
 
@@ -279,8 +278,6 @@ def test_a_dependency_that_fails_to_roll_back_changes_nothing_and_is_logged(impa
     assert line["by"] == "ZeroDivisionError"
 
 
-# An incarnation that cannot get on record leaves its lock file to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_ledger_that_cannot_be_opened_in_time_is_busy_and_works_once_it_can(impatient):
     site = impatient
     other = Ledger(settings())
@@ -293,7 +290,7 @@ def test_a_ledger_that_cannot_be_opened_in_time_is_busy_and_works_once_it_can(im
     other.close()
     assert (response.status_code, response.json()["code"]) == (503, "ledger-busy")
     assert "could not be opened within 0.25 s" in response.json()["detail"]
-    gc.collect()
+
     _warm_up(site)
     assert site.call("POST", "/").status_code == 200
     assert site.tasks() == [(1, "queued")]
