@@ -6,11 +6,6 @@ so a second one waits and then finds nothing to do.
 
 from alembic import context
 
-from postlude.ledger.schema import metadata
-
-context.configure(
-    connection=context.config.attributes["connection"],
-    target_metadata=metadata,
-    version_table="postlude_alembic_version",
-)
+attributes = context.config.attributes
+context.configure(connection=attributes["connection"], version_table=attributes["version_table"])
 context.run_migrations()
