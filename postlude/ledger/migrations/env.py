@@ -7,5 +7,8 @@ so a second one waits and then finds nothing to do.
 from alembic import context
 
 attributes = context.config.attributes
-context.configure(connection=attributes["connection"], version_table=attributes["version_table"])
+context.configure(
+    connection=attributes["connection"],
+    version_table=attributes.get("version_table", "postlude_alembic_version"),
+)
 context.run_migrations()
