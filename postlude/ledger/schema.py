@@ -126,6 +126,14 @@ attempts = Table(
     Column("traceback", Text),
 )
 
+deleted = Table(
+    "postlude_deleted",
+    metadata,
+    Column("id", String(36), primary_key=True, comment="of a task, if it does not tell its age"),
+    Column("deleted_at", BigInteger, nullable=False),
+)
+Index("postlude_deleted_at", deleted.c.deleted_at)
+
 incarnations = Table(
     "postlude_incarnations",
     metadata,

@@ -122,7 +122,10 @@ MOVES = {
         partial(release.withdraw, task=TASK_ID, owner=OWNER, now=NOW),
         {State.ACCEPTED: State.CANCELLED},
     ),
-    "promote": (partial(promote.promote, now=NOW, limit=9), {State.SCHEDULED: State.QUEUED}),
+    "promote": (
+        partial(promote.promote, now=NOW, limit=9),
+        {State.SCHEDULED: State.QUEUED},
+    ),
     "claim": (
         partial(claim.claim, queue="q", actors=["a"], limit=9, **CLAIM),
         {State.QUEUED: State.RUNNING},
@@ -280,13 +283,13 @@ def test_a_scheduled_task_is_not_promoted_before_its_time(ledger):
 def test_only_ended_tasks_of_the_asked_for_state_and_age_are_deleted(ledger, state):
     insert(ledger, state)
     for asked in State:
-        too_young = partial(retain.delete_finished, state=asked, before=LONG_AGO, limit=9)
+        too_young = partial(retain.delete_finished, state=asked, before=LONG_AGO, limit=9, now=NOW)
         assert ledger.write(too_young) == 0
         if asked is not state:
-            other = partial(retain.delete_finished, state=asked, before=NOW, limit=9)
+            other = partial(retain.delete_finished, state=asked, before=NOW, limit=9, now=NOW)
             assert ledger.write(other) == 0
 
-    gone = ledger.write(partial(retain.delete_finished, state=state, before=NOW, limit=9))
+    gone = ledger.write(partial(retain.delete_finished, state=state, before=NOW, limit=9, now=NOW))
 
     assert gone == int(state in FINAL)
 

@@ -315,7 +315,7 @@ def test_deleting_a_task_deletes_its_attempts(site):
     (held,) = site.claim(site.worker())
     site.finish(held)
     later = NOW + timedelta(seconds=1)
-    write = partial(retain.delete_finished, state=State.SUCCEEDED, before=later, limit=1)
+    write = partial(retain.delete_finished, state=State.SUCCEEDED, before=later, limit=1, now=later)
 
     assert site.ledger.write(write) == 1
     with site.ledger.read() as connection:

@@ -312,7 +312,9 @@ def test_deleting_and_sweeping(ledger):
     ledger.write(partial(accept.enqueue, task=task(), now=NOW))
     ledger.write(partial(cancel.cancel_queue, queue="q", now=NOW))
     ledger.write(partial(bury.leave, incarnation=ME, now=NOW))
-    deleting = partial(retain.delete_finished, state=State.CANCELLED, before=LATER, limit=5)
+    deleting = partial(
+        retain.delete_finished, state=State.CANCELLED, before=LATER, limit=5, now=LATER
+    )
 
     assert replayed(ledger, deleting) == [1, 0]
     assert replayed(ledger, partial(incarnation.sweep, before=LATER)) == [1, 0]

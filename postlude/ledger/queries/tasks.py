@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text
 
 from postlude.ledger.clock import from_micros, to_micros
 from postlude.ledger.schema import attempts as attempts_table
-from postlude.ledger.schema import tasks, ticks
+from postlude.ledger.schema import deleted, tasks, ticks
 from postlude.states import Reason, State
 
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ def _owned(connection: Connection, owner: str, state: State) -> list[str]:
 def was_deleted(connection: Connection, task_id: str, settings: Settings, now: datetime) -> bool:
     """Say whether an id that is not in the ledger was once, and went when its retention was over.
 
-    An id that we made carries its time (UUIDv7), a tick's is on record. One that is older than the
-    shortest retention may have been deleted; a younger one never existed.
+    An id that we made carries its time (UUIDv7): older than the shortest retention, it may have been
+    deleted; a younger one never existed. A tick's id is on record, others are remembered for a while.
     """
     try:
         parsed = uuid.UUID(task_id)
@@ -160,8 +160,9 @@ def was_deleted(connection: Connection, task_id: str, settings: Settings, now: d
         kept = (settings.keep_succeeded, settings.keep_cancelled, settings.keep_failed)
         spans = [span for span in kept if isinstance(span, timedelta)]
         return bool(spans) and (parsed.int >> 80) * 1000 < to_micros(now - min(spans))
-    query = select(ticks.c.task).where(ticks.c.task == task_id).limit(1)
-    return connection.execute(query).first() is not None
+    tick = select(ticks.c.task).where(ticks.c.task == task_id)
+    remembered = select(deleted.c.id).where(deleted.c.id == task_id)
+    return connection.execute(tick.union_all(remembered).limit(1)).first() is not None
 
 
 def _task(row: Row[Any]) -> TaskView:

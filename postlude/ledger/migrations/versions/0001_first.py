@@ -11,6 +11,7 @@ def upgrade() -> None:
     """Create every table."""
     _tasks()
     _attempts()
+    _deleted()
     _processes()
     _schedules()
     meta = op.create_table(
@@ -116,6 +117,16 @@ def _attempts() -> None:
     )
 
 
+def _deleted() -> None:
+    op.create_table(
+        "postlude_deleted",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("postlude_deleted_at", "postlude_deleted", ["deleted_at"])
+
+
 def _processes() -> None:
     op.create_table(
         "postlude_incarnations",
@@ -197,5 +208,14 @@ def _schedules() -> None:
 
 def downgrade() -> None:
     """Drop every table, and with them every task."""
-    for name in ("meta", "ticks", "schedules", "actors", "incarnations", "attempts", "tasks"):
+    for name in (
+        "meta",
+        "ticks",
+        "schedules",
+        "actors",
+        "incarnations",
+        "deleted",
+        "attempts",
+        "tasks",
+    ):
         op.drop_table(f"postlude_{name}")
