@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dramatiq.threading import raise_thread_exception
@@ -19,37 +20,53 @@ if TYPE_CHECKING:
     from dramatiq.threading import Interrupt
 
 
+@dataclass(slots=True, eq=False)
+class _Visits:
+    """The visits of one thread to actors; its lock keeps a strike from coming after the visit."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    number: int = 0
+    inside: bool = False
+    struck: bool = False
+
+
 class Interrupts:
     """Which worker threads are inside an actor; any thread may call any method."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._inside: dict[int, int] = {}
-        self._struck: set[int] = set()
-        self._visits = 0
+        self._visits: dict[int, _Visits] = {}
 
     def enter(self) -> int:
         """Note that the calling thread is about to run an actor; returns the number of this visit."""
-        with self._lock:
-            self._visits += 1
-            self._inside[threading.get_ident()] = self._visits
-            return self._visits
+        thread = threading.get_ident()
+        visits = self._visits.get(thread)
+        if visits is None:
+            visits = self._visits[thread] = _Visits()
+        with visits.lock:
+            visits.number += 1
+            visits.inside = True
+            return visits.number
 
     def leave(self) -> None:
         """Note that the actor has ended; an interrupt that has not struck yet is withdrawn."""
         thread = threading.get_ident()
-        with self._lock:
-            self._inside.pop(thread, None)
-            if thread in self._struck:
-                self._struck.discard(thread)
+        visits = self._visits.get(thread)
+        if visits is None:
+            return
+        with visits.lock:
+            visits.inside = False
+            if visits.struck:
+                visits.struck = False
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
 
     def strike(self, thread: int, error: type[Interrupt], visit: int | None = None) -> bool:
         """Raise ``error`` in ``thread`` if it is inside (on that ``visit``) and was not struck yet."""
-        with self._lock:
-            inside = self._inside.get(thread)
-            if inside is None or visit not in {None, inside} or thread in self._struck:
+        visits = self._visits.get(thread)
+        if visits is None:
+            return False
+        with visits.lock:
+            if not visits.inside or visits.struck or visit not in {None, visits.number}:
                 return False
-            self._struck.add(thread)
+            visits.struck = True
             raise_thread_exception(thread, error)
             return True

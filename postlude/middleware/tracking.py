@@ -33,7 +33,6 @@ class Tracking(TaskMiddleware):
         structlog.contextvars.bind_contextvars(
             task_id=task.message_id, actor=task.actor_name, attempt=task.task.attempt
         )
-        log.debug("task.started")
 
     def ended(
         self, broker: Broker, task: Delivery, result: Any, error: BaseException | None
@@ -58,6 +57,6 @@ class Tracking(TaskMiddleware):
         self._log(task)
 
     def _log(self, task: Delivery) -> None:
-        say = log.warning if task.word == "failed" else log.debug
-        say("task.finished", outcome=task.word, reason=task.reason)
+        if task.word == "failed":
+            log.warning("task.failed", reason=task.reason)
         structlog.contextvars.unbind_contextvars("task_id", "actor", "attempt")

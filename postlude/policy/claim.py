@@ -7,6 +7,8 @@ from dataclasses import dataclass
 HORIZON_S = 0.1
 """Tasks claimed ahead wait for this worker even if another is idle: 64 ahead made 1 ms tasks wait
 8 s beside an idle worker (CORRECTNESS 14)."""
+MEMORY_S = 0.15
+"""Over which time the pace is averaged: longer makes a worker slow to find out that it is fast."""
 LARGEST = 256
 """Tasks in one claim: more makes the transaction long without making it cheaper per task."""
 
@@ -21,16 +23,19 @@ def budget(*, threads: int, rate: float, held: int) -> int:
 
     ``held`` counts what the worker has claimed and not finished.
     """
-    wanted = target(threads=threads, rate=rate)
-    room = wanted - held
-    if held < threads or room >= wanted // 2:
-        return max(0, room)
-    return 0
+    if held > enough(threads=threads, rate=rate):
+        return 0
+    return max(0, target(threads=threads, rate=rate) - held)
+
+
+def enough(*, threads: int, rate: float) -> int:
+    """Return with how many tasks in hand a worker need not claim: half of what it should have."""
+    return max(threads - 1, target(threads=threads, rate=rate) // 2)
 
 
 @dataclass(slots=True)
 class Pace:
-    """How fast tasks have been finishing: a moving average over about the last half second."""
+    """How fast tasks have been finishing: a moving average over the last moments."""
 
     rate: float = 0.0
     _count: int = 0
@@ -44,7 +49,7 @@ class Pace:
         """Return tasks per second as of ``now``, monotonic seconds."""
         span = now - self._since
         if span >= HORIZON_S / 2:
-            weight = min(1.0, span / 0.5)
+            weight = min(1.0, span / MEMORY_S)
             self.rate += (self._count / span - self.rate) * weight
             self._count, self._since = 0, now
         return self.rate

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from postlude.ledger import clock
-from postlude.policy.claim import Pace, budget
+from postlude.policy.claim import Pace, budget, enough
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,6 +54,7 @@ class Holdings:
         self._pace = Pace()
         self._closed = False
         self._reserved: str | None = None
+        self._enough = threads
 
     def budget(self, queue: str) -> int:
         """Return how many tasks of ``queue`` may be claimed now; clears ``room``, set when it grows."""
@@ -62,6 +63,7 @@ class Holdings:
             if self._closed or self._alone() or self._reserved not in {None, queue}:
                 return 0
             rate = self._pace.at(self._monotonic())
+            self._enough = enough(threads=self.threads, rate=rate)
             return budget(threads=self.threads, rate=rate, held=len(self._held))
 
     def reserve(self, queue: str) -> bool:
@@ -122,7 +124,9 @@ class Holdings:
         with self._lock:
             if self._held.pop(held.task.token + held.task.id, None) and held.step is Step.SETTLED:
                 self._pace.finished()
-        self.room.set()
+            worth_a_claim = len(self._held) <= self._enough
+        if worth_a_claim:
+            self.room.set()
 
     def take_back(self, *, older_than: float = -1.0) -> list[Held]:
         """Return, marked as returned, what was claimed that many seconds ago and is not started."""
