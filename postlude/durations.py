@@ -15,7 +15,7 @@ _UNITS = {
     "h": timedelta(hours=1),
     "d": timedelta(days=1),
 }
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 _LONGEST = timedelta(days=3650)
 _LONGEST_TEXT = 40
@@ -31,7 +31,7 @@ def parse_duration(text: str | float | timedelta) -> timedelta:
         span = text
     else:
         written = str(text).strip().lower()
-        number = re.fullmatch(r"\d+(?:\.\d+)?", written)
+        number = re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", written)
         if number:
             written += "s"
         if len(written) > _LONGEST_TEXT or not _WHOLE.fullmatch(written):

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
+from postlude.settings import unknown_variables
+
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
@@ -179,3 +181,5 @@ def _announce(settings: Settings, role: str) -> None:
         ledger=masked(settings.ledger_url),
         broker=masked(settings.broker_url) or "ledger",
     )
+    if unknown := unknown_variables():
+        log.warning("settings.unknown", variables=unknown, hint="misspelt? they have no effect")

@@ -9,6 +9,7 @@ from typing import Any
 from dramatiq.middleware import CurrentMessage
 
 from postlude.arguments.results import encode_result
+from postlude.errors import BadResult
 
 LEAST_S = 0.2
 """Progress is stored at most this often; what is reported between is superseded by the next."""
@@ -23,7 +24,10 @@ def set_progress(progress: Any) -> None:
     as when the actor is called directly, it only checks its argument. Raises BadResult for what has
     no JSON form.
     """
-    text = encode_result(progress, LIMIT)
+    try:
+        text = encode_result(progress, LIMIT)
+    except BadResult as error:
+        raise BadResult(str(error).replace("the result", "the progress", 1)) from None
     message: Any = CurrentMessage.get_current_message()
     desk = import_module("postlude.broker.desk").current_desk() if message is not None else None
     if desk is None or not hasattr(message, "held"):

@@ -6,6 +6,7 @@ process before it takes work, naming the variable.
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -69,6 +70,15 @@ class Settings(BaseSettings):
         description="smtp://, smtps:// or smtp+starttls://user:password@host:port. Unset: {data_dir}/mail.",
     )
     mail_from: str = Field("postlude@localhost", description="Sender of the mail that is sent.")
+    cache_url: str = Field(
+        "",
+        repr=False,
+        description="Unset: the cache is a table of the ledger. No other is supported yet.",
+    )
+    storage_url: str = Field(
+        "", description="Folder for uploaded files: file:///path. Unset: {data_dir}/files."
+    )
+    file_limit: int = Field(1024**3, ge=1, description="Largest uploaded file, in bytes.")
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="auto: coloured lines on a terminal, JSON elsewhere."
     )
@@ -115,6 +125,16 @@ class Settings(BaseSettings):
     )
     keep_failed: Retention = Field(
         "never", description="How long failed tasks are kept; 'never': not deleted."
+    )
+    keep_files: Retention = Field(
+        "30d",
+        validate_default=True,
+        description="How long uploaded files are kept, or never deleted.",
+    )
+    keep_events: Retention = Field(
+        "30d",
+        validate_default=True,
+        description="How long events are kept, or never deleted; their counts are kept for ever.",
     )
     allow_unsafe_sqlite: bool = Field(
         default=False, description="Run although the SQLite library can corrupt a WAL database."
@@ -183,6 +203,12 @@ def load(**overrides: Any) -> Settings:
             label = name if name.isupper() else f"POSTLUDE_{name.upper()}"
             faults.append(f"{label}: {words}" if name else words)
         raise SettingsError("; ".join(faults)) from None
+
+
+def unknown_variables() -> list[str]:
+    """Return the ``POSTLUDE_*`` variables that are set and mean nothing: misspelt ones, mostly."""
+    known = {f"POSTLUDE_{name.upper()}" for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.startswith("POSTLUDE_") and name not in known)
 
 
 @lru_cache(maxsize=1)

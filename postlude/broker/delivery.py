@@ -122,6 +122,7 @@ class Delivery(MessageProxy):
             self.result = encode_result(result, settings().result_limit)
         except BadResult as error:
             log.warning("task.result_dropped", error=str(error))
+            self.failure = Failure(type(error).__qualname__, _printable(str(error)), traceback="")
 
     def as_json(self) -> dict[str, Any]:
         """Return the message as JSON values, as callbacks are given it."""
@@ -158,6 +159,8 @@ class Delivery(MessageProxy):
         elif self.word == "retried":
             state, word, again = State.SCHEDULED if self._delay else State.QUEUED, self.word, 1
         failed = state is State.FAILED
+        if failed and self.failure is None and self.reason is None:
+            self.failure = Failure("Undecided", "the worker's hooks did not run to their end", "")
         return Outcome(
             state,
             word,

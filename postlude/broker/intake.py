@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,6 +14,7 @@ from dramatiq.errors import ActorNotFound, QueueJoinTimeout
 from postlude import process
 from postlude.arguments import Signature
 from postlude.broker.delivery import settling
+from postlude.broker.options import check, encode
 from postlude.door import stand_in
 from postlude.errors import BadOptions, UnknownActor
 from postlude.ledger import clock
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from postlude.ledger.statement import Tx
 
-#: Options that only mean something to compositions, which this version does not carry.
-COMPOSITION = ("pipe_target", "group_completion_uuid", "group_completion_callbacks")
 JOIN_LOOK_S = 0.02
 
 _signatures: WeakKeyDictionary[Actor[..., Any], Signature] = WeakKeyDictionary()
@@ -56,14 +54,16 @@ def prepare(
     else:
         arguments = signature(actor).encode(message.args, message.kwargs, limit=limit)
     options = dict(message.options)
+    eta = options.pop("eta", None)
+    check(message.actor_name, options, broker.get_declared_actors())
     return NewTask(
         id=message.message_id,
         actor=message.actor_name,
         queue=message.queue_name,
-        run_at=_run_at(actor, options, delay, now),
-        priority=_priority(actor, options),
+        run_at=_run_at(message.actor_name, eta, delay, now),
+        priority=options.get("priority", actor.priority),
         arguments=arguments,
-        options=_encoded(actor, options),
+        options=encode(message.actor_name, options),
         created_at=now,
         correlation_id=structlog.contextvars.get_contextvars().get("correlation_id"),
     )
@@ -125,38 +125,14 @@ def _store(tx: Tx, task: NewTask) -> None:
         raise BadOptions(message)
 
 
-def _run_at(
-    actor: Actor[..., Any], options: dict[str, Any], delay: int | None, now: datetime
-) -> datetime | None:
-    eta = options.pop("eta", None)
+def _run_at(actor: str, eta: Any, delay: Any, now: datetime) -> datetime | None:
+    """Return when to run a task that has an ``eta`` or a ``delay`` in ms; None: as soon as it can."""
     try:
+        if isinstance(delay, bool) or isinstance(eta, bool):
+            raise TypeError  # noqa: TRY301 - the same answer as for any other nonsense
         if delay is not None:
-            return now + timedelta(milliseconds=max(0, delay)) if delay > 0 else None
+            return now + timedelta(milliseconds=delay) if delay > 0 else None
         return None if eta is None else clock.from_micros(int(eta * 1000))
     except (OverflowError, TypeError, ValueError):
-        message = (
-            f"{actor.actor_name}: a delay of {delay if eta is None else eta!r} ms makes no sense"
-        )
-        raise BadOptions(message) from None
-
-
-def _priority(actor: Actor[..., Any], options: dict[str, Any]) -> int:
-    priority = options.get("priority", actor.priority)
-    if isinstance(priority, int) and -(2**31) <= priority < 2**31:
-        return priority
-    message = f"{actor.actor_name}: priority must be a 32-bit whole number, not {priority!r}"
-    raise BadOptions(message)
-
-
-def _encoded(actor: Actor[..., Any], options: dict[str, Any]) -> str:
-    for name in COMPOSITION:
-        if name in options:
-            message = f"{actor.actor_name}: pipelines and groups are not supported yet ({name})"
-            raise BadOptions(message)
-    try:
-        return json.dumps(options, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:
-        message = (
-            f"{actor.actor_name}: the options {sorted(options)} cannot be stored as JSON: {error}"
-        )
+        message = f"{actor}: a delay of {delay if eta is None else eta!r} ms makes no sense"
         raise BadOptions(message) from None

@@ -62,6 +62,7 @@ class LedgerConsumer(Consumer):
         self._desk = desk()
         self._news = self._desk.process.pulse.listen()
         self._ready: deque[Delivery] = deque()
+        self._suspects_turn = True
 
     def __next__(self) -> MessageProxy | None:
         """Return the next task, or None when there was none for the time-out.
@@ -108,17 +109,24 @@ class LedgerConsumer(Consumer):
         return event.wait(limit_s)
 
     def _claim(self) -> list[Delivery]:
-        """Take what fits into this worker; a task that has to run alone comes before all others."""
+        """Take what fits into this worker; suspects and the others take turns."""
         self._news.clear()
         holdings = self._desk.holdings
         limit = holdings.budget(self._queue)
         if not limit:
             return []
-        if not self._waits(suspect=True):
-            holdings.unreserve(self._queue)
-            return self._claim_ready(limit)
+        if self._suspects_turn and self._waits(suspect=True):
+            return self._claim_suspect()
+        holdings.unreserve(self._queue)
+        self._suspects_turn = True
+        return self._claim_ready(limit)
+
+    def _claim_suspect(self) -> list[Delivery]:
+        """Take a task that has to run alone, once nothing else is in hand."""
+        holdings = self._desk.holdings
         if not holdings.reserve(self._queue):
             return []
+        self._suspects_turn = False
         try:
             return self._take(1, suspects=True)
         finally:

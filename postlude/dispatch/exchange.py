@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from postlude.dispatch import promises
-from postlude.errors import PostludeError
+from postlude.errors import BadOptions, PostludeError
 
 if TYPE_CHECKING:
     from starlette.background import BackgroundTasks as InProcess
@@ -66,6 +66,12 @@ class Bundle:
                 f" use {task.actor}.send() there"
             )
             raise RuntimeError(message)
+        if any(row.id == task.id for row in self.rows):
+            message = (
+                f"task {task.id} was added already; add a message once, or build a new one with"
+                f" {task.actor}.message(…)"
+            )
+            raise BadOptions(message)
         self.rows.append(task)
         if exchange is not None and len(self.rows) == 1:
             exchange.bundles.append(self)

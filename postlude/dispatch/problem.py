@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from postlude.errors import AcceptUnknown, PostludeError
+from postlude.errors import AcceptUnknown, LedgerError, PostludeError
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -19,6 +19,10 @@ _RETRY_AFTER_S = "5"
 
 def problem(error: PostludeError, scope: Scope) -> Response:
     """Return ``error`` as application/problem+json; with the ids if their fate is unknown."""
+    if not isinstance(
+        error, LedgerError
+    ):  # the endpoint's mistake, of which the client knows nothing
+        error = PostludeError("the tasks of this request cannot be accepted; the log says why")
     body: dict[str, Any] = {
         "type": f"urn:postlude:problem:{error.code}",
         "title": error.title,

@@ -9,6 +9,7 @@ drops the other's POSIX locks. So whoever opens the ledger goes through this mod
 from __future__ import annotations
 
 import importlib
+import time
 from typing import TYPE_CHECKING, Any
 
 from postlude.errors import UnsafeSQLite
@@ -20,6 +21,8 @@ FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 """First release with the fix, per branch: current, 3.50, 3.44."""
 
 BUSY_TIMEOUT_MS = 1_000
+WAL_PATIENCE_S = 5.0
+WAL_RETRY_S = 0.02
 #: SQLite pages stay in the cache of each connection up to this many KiB.
 CACHE_KIB = 16_384
 
@@ -60,12 +63,26 @@ def library(*, allow_unsafe: bool = False) -> ModuleType:
 def prepare(connection: Any) -> None:
     """Set up a fresh DB-API connection: transactions by hand, WAL, an fsync for every commit."""
     connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    _use_wal(connection)
     for pragma in (
-        f"busy_timeout = {BUSY_TIMEOUT_MS}",
-        "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
         f"cache_size = -{CACHE_KIB}",
         "wal_autocheckpoint = 4000",
     ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _use_wal(connection: Any) -> None:
+    """Turn a fresh file to WAL; others may be doing the same, and SQLite does not wait for that."""
+    deadline = time.monotonic() + WAL_PATIENCE_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except connection.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(WAL_RETRY_S)
+        else:
+            return

@@ -22,10 +22,11 @@ class WorkerLife(Middleware):
     """Connects Dramatiq's worker to the process that it lives in."""
 
     def after_process_boot(self, broker: Broker) -> None:
-        """See to it that one request to stop counts as one, however often it is delivered."""
+        """See to it that a request to stop counts once, however often it is delivered, and at once."""
         del broker
+        signals, service = (import_module(f"postlude.worker.{n}") for n in ("signals", "service"))
         for number in (signal.SIGTERM, signal.SIGHUP):
-            import_module("postlude.worker.signals").take_once(number)
+            signals.take_once(number, service.drain)
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Open everything before the first consumer starts. Raises CannotWork, which ends the process."""

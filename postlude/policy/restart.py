@@ -15,7 +15,7 @@ def deaths_in_a_row(before: int, lived: timedelta) -> int:
     return 1 if lived >= HEALTHY else before + 1
 
 
-def delay(deaths: int) -> timedelta:
-    """Return how long to wait after the ``deaths``-th death in a row: 0.5 s, 1 s, 2 s … 30 s."""
+def delay(deaths: int, longest: timedelta = LONGEST) -> timedelta:
+    """Return how long to wait after the ``deaths``-th death in a row: 0.5 s, 1 s, 2 s … ``longest``."""
     doublings = min(max(deaths - 1, 0), 10)
-    return min(FIRST * (1 << doublings), LONGEST)
+    return min(FIRST * (1 << doublings), longest)

@@ -21,9 +21,13 @@ class Watch:
     _silence: dict[str, tuple[int, float]] = field(default_factory=dict)
     _last: float | None = None
 
-    def silent(self, heartbeats: dict[str, int], now: float) -> set[str]:
-        """Note ``heartbeats`` (id → counter) and return the ids that have not moved for the lease."""
-        span = 0.0 if self._last is None else min(now - self._last, self.blink_s)
+    def silent(self, heartbeats: dict[str, int], now: float, *, deaf: bool = False) -> set[str]:
+        """Note ``heartbeats`` (id → counter) and return the ids that have not moved for the lease.
+
+        ``deaf``: the observer's own heartbeat does not get through either, so the silence of the
+        others says nothing.
+        """
+        span = 0.0 if self._last is None or deaf else min(now - self._last, self.blink_s)
         self._last = now
         before, self._silence = self._silence, {}
         for id_, beat in heartbeats.items():

@@ -16,6 +16,7 @@ from postlude.supervisor.hanging import LedgerBeats, Watch, limits
 from postlude.supervisor.herald import Herald, base_url, invitation, is_ready
 from postlude.supervisor.output import Output
 from postlude.supervisor.preflight import check_folder, check_parts, choose_port
+from postlude.supervisor.rehearsal import rehearse
 from postlude.supervisor.role import Role, stack
 from postlude.supervisor.supervisor import Supervisor
 
@@ -37,6 +38,7 @@ def prepare(settings: Settings, *, any_port: bool = False) -> Settings:
     check_parts(Path.cwd())
     check_folder(settings)
     port = choose_port(settings, another=any_port)
+    rehearse()
     upgrade(settings)
     return settings.model_copy(update={"port": port})
 

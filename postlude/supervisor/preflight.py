@@ -19,12 +19,14 @@ def check_folder(settings: Settings) -> None:
     """Make the data folder and write something into it. Raises SettingsError. May run twice."""
     folder = settings.data_dir
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        for place in (folder, folder / "run"):
+            folder = place
+            place.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=place):
+                pass
     except OSError as error:
         message = (
-            f"the data folder {folder} cannot be written ({error.strerror or error}); make it "
+            f"the folder {folder} cannot be written ({error.strerror or error}); make it "
             "writable for this user, or choose another: POSTLUDE_DATA_DIR=/some/folder"
         )
         raise SettingsError(message) from error

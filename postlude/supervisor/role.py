@@ -6,10 +6,16 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from postlude.policy.restart import LONGEST
 
 if TYPE_CHECKING:
     from postlude.settings import Settings
+
+WORKER_RESTART = timedelta(seconds=2)
+"""A task that kills its worker is quarantined by the ledger; the others need not wait for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,8 @@ class Role:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     """What is added to our own environment."""
+    longest_restart: timedelta = LONGEST
+    """How far the delay before a restart may grow."""
     beats: bool = False
     """It reports to the ledger, so its silence means that it hangs."""
     once: bool = False
@@ -37,7 +45,13 @@ def stack(settings: Settings, environment: Mapping[str, str]) -> list[Role]:
         "scheduler": _python("scheduler"),
     }
     return [
-        Role(name, command, environment=environment, beats=True)
+        Role(
+            name,
+            command,
+            environment=environment,
+            longest_restart=WORKER_RESTART if name in names else LONGEST,
+            beats=True,
+        )
         for name, command in commands.items()
     ]
 

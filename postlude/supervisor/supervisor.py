@@ -180,7 +180,7 @@ class Supervisor:
 
     def _restart_later(self, slot: _Slot, span: timedelta, how: str, now: float) -> None:
         slot.deaths = restart.deaths_in_a_row(slot.deaths, span)
-        wait = restart.delay(slot.deaths)
+        wait = restart.delay(slot.deaths, slot.role.longest_restart)
         slot.due = now + wait.total_seconds()
         log.error(
             "role.died",

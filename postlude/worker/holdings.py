@@ -162,10 +162,11 @@ class Holdings:
         with self._lock:
             return {held.task.id for held in self._held.values()}
 
-    def close(self) -> None:
-        """Claim nothing any more."""
+    def close(self) -> bool:
+        """Claim nothing any more; False if that was so already."""
         with self._lock:
-            self._closed = True
+            before, self._closed = self._closed, True
+        return not before
 
     @property
     def closed(self) -> bool:

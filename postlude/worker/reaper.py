@@ -20,6 +20,8 @@ from postlude.policy.silence import Watch
 from postlude.worker.incarnation import is_gone, lock_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from postlude.ledger.queries.incarnations import IncarnationView
     from postlude.process import Process
 
@@ -35,23 +37,31 @@ class Reaper:
         self._folder = owner.settings.data_dir / "run"
         lease_s = owner.settings.lease.total_seconds()
         self._watch = Watch(lease_s, blink_s=lease_s / 2)
+        self._own_beat: int | None = None
 
     def look(self) -> int:
         """Bury whoever is dead by now; returns how many."""
         with self._ledger.read() as connection:
-            others = [view for view in incarnations.alive(connection) if view.id != self._us]
+            views = incarnations.alive(connection)
             orphans = tasks.has_orphan(connection)
         if orphans:
             adopted = self._ledger.write(partial(adopt, now=clock.now()))
             log.warning("reaper.adopted", tasks=adopted, hint="their holders had been buried")
+        others = [view for view in views if view.id != self._us]
         beats = {view.id: view.heartbeat for view in others}
-        silent = self._watch.silent(beats, time.monotonic())
+        silent = self._watch.silent(beats, time.monotonic(), deaf=self._is_deaf(views))
         buried = 0
         for view in others:
             proven = is_gone(lock_path(self._folder, view.id))
             if proven or view.id in silent:
                 buried += self._bury(view, proven=proven)
         return buried
+
+    def _is_deaf(self, views: Sequence[IncarnationView]) -> bool:
+        """Say whether our own heart has not got through since the last look: a full disk, a lock."""
+        own = next((view.heartbeat for view in views if view.id == self._us), None)
+        before, self._own_beat = self._own_beat, own
+        return own is None or own == before
 
     def _bury(self, view: IncarnationView, *, proven: bool) -> bool:
         found = self._ledger.write(

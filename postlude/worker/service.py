@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from postlude import logs, process
-from postlude.broker.desk import Desk, desk, open_desk
+from postlude.broker.desk import Desk, current_desk, desk, open_desk
 from postlude.broker.intake import signature
 from postlude.broker.registry import close_delivery
 from postlude.broker.relay import Relay
@@ -77,9 +77,13 @@ def known_actor(broker: Broker, name: str) -> KnownActor:
 
 
 def drain() -> None:
-    """Claim nothing any more and hand back what was not started; what runs has until the time-out."""
-    table = desk()
-    table.holdings.close()
+    """Claim nothing any more and hand back what was not started; what runs has until the time-out.
+
+    May be called again: the time-out counts from the first call.
+    """
+    table = current_desk()
+    if table is None or not table.holdings.close():
+        return
     table.give_back(table.holdings.take_back())
     limit = table.process.settings.shutdown_timeout.total_seconds()
     overtime = threading.Timer(limit, _overtime, args=(table,))
@@ -136,5 +140,5 @@ def _live_again(actors: list[KnownActor]) -> None:
 def _overtime(table: Desk) -> None:
     """Hand back what still runs and end the process: a thread cannot be stopped, a process can."""
     log.warning("worker.overtime", handed_back=table.cut_short())
-    stop()
+    process.close()
     os._exit(0)

@@ -109,7 +109,7 @@ def test_a_taken_port_stops_it_before_anything_starts(tmp_path):
     assert done.returncode == 1
     assert f"port {port} on 127.0.0.1 is taken" in done.stderr
     assert "role.started" not in done.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.rglob("*")] == ["run"]
 
 
 def test_health_tells_whether_such_a_process_lives_here(tmp_path):
@@ -126,3 +126,20 @@ def test_health_tells_whether_such_a_process_lives_here(tmp_path):
 
     assert (absent.returncode, alive.returncode, other.returncode) == (1, 0, 1)
     assert absent.stderr.startswith("postlude: no live worker on this machine")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("POSTLUDE_API_KEYS", "x"),
+        ("POSTLUDE_MAIL_URL", "http://x"),
+        ("POSTLUDE_ACTORS", "nope.module"),
+    ],
+)
+def test_a_setting_that_only_the_application_can_judge_stops_it_too(tmp_path, variable, value):
+    done = run("run", POSTLUDE_DATA_DIR=str(tmp_path), POSTLUDE_PORT="0", **{variable: value})
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"postlude: {variable}")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "postlude.db").exists()

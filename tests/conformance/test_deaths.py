@@ -57,7 +57,7 @@ def test_a_worker_that_wakes_up_late_changes_nothing(fleet, actors):
 
     assert view.state is State.SUCCEEDED
     assert fleet.view(message) == view
-    assert [a.outcome for a in fleet.attempts(message)] == ["worker-died", "succeeded"]
+    assert [a.outcome for a in fleet.attempts(message)] == ["worker-silent", "succeeded"]
 
 
 def test_a_worker_that_was_frozen_works_again(fleet, actors):
@@ -149,3 +149,19 @@ def test_a_worker_that_is_told_again_to_stop_does_not_hang(fleet, actors):
     fleet.until(lambda: "Shutting down" in fleet.logs())
 
     fleet.until(lambda: worker.terminate() or worker.poll() is not None)
+
+
+def test_innocents_do_not_wait_for_the_guilty(fleet, actors):
+    worker = fleet.start()
+    culprit = actors.die.send_with_options(delay=300)
+    innocents = [actors.hold.send("innocent") for _ in range(2)]
+    fleet.until(lambda: fleet.journal() == ["innocent"] * 2)
+    fleet.wait(worker)
+    fleet.let_go("innocent")
+
+    fleet.wait(fleet.start())
+    bystander = actors.jot.send("bystander")
+    fleet.wait(fleet.start())
+
+    assert {fleet.view(m).state for m in [*innocents, bystander]} == {State.SUCCEEDED}
+    assert fleet.view(culprit).state is State.RUNNING, "its last holder has just died with it"

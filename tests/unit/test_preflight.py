@@ -24,7 +24,7 @@ def test_a_folder_is_made_where_none_is(tmp_path):
     check_folder(settings)
     check_folder(settings)
 
-    assert list(settings.data_dir.iterdir()) == []
+    assert [path.name for path in settings.data_dir.rglob("*")] == ["run"]
 
 
 def test_a_file_in_the_folder_s_place_is_refused_by_name(tmp_path):

@@ -58,7 +58,10 @@ class TaskView:
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """One run of a task. ``outcome``: succeeded, retried, failed, skipped, interrupted, worker-died."""
+    """One run of a task.
+
+    ``outcome``: succeeded, retried, failed, skipped, interrupted, worker-died or worker-silent.
+    """
 
     number: int
     worker: str

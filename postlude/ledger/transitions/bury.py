@@ -67,6 +67,11 @@ _DIED = {
     "error_type": "WorkerDied",
     "message": "the worker process died while it held this task",
 }
+_SILENT = {
+    "outcome": "worker-silent",
+    "error_type": "WorkerSilent",
+    "message": "its worker's heartbeat stood still for the lease; it may still have run",
+}
 _STOPPED = {"outcome": "interrupted", "error_type": None, "message": None}
 
 
@@ -90,7 +95,7 @@ def bury(tx: Tx, incarnation: str, *, now: datetime, proven: bool) -> Buried | N
     at = to_micros(now)
     if not tx.run(_END, id=incarnation, now=at, end="died" if proven else "silent"):
         return None
-    tx.run(_RECORD, id=incarnation, now=at, **_DIED)
+    tx.run(_RECORD, id=incarnation, now=at, **(_DIED if proven else _SILENT))
     quarantined = tx.run(_QUARANTINE, id=incarnation, now=at, deadly=DEADLY, proven=int(proven))
     taken_back = tx.run(_TAKE_BACK, id=incarnation, proven=int(proven))
     released = tx.run(_RELEASE, id=incarnation, now=at)
@@ -106,7 +111,7 @@ def adopt(tx: Tx, *, now: datetime) -> int:
     at = to_micros(now)
     found = 0
     for (owner,) in tx.rows(_ORPHANS):
-        tx.run(_RECORD, id=owner, now=at, **_DIED)
+        tx.run(_RECORD, id=owner, now=at, **_SILENT)
         found += tx.run(_TAKE_BACK, id=owner, proven=0)
         found += tx.run(_RELEASE, id=owner, now=at)
     return found

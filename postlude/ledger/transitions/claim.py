@@ -30,9 +30,20 @@ CLAIM = Statement(
         _TAKE.format(
             which="""seq IN (
         SELECT seq FROM postlude_tasks INDEXED BY postlude_tasks_ready
-        WHERE state = 'queued' AND queue = :queue AND suspect = :suspect
+        WHERE state = 'queued' AND queue = :queue AND suspect = 0
             AND actor IN (SELECT value FROM json_each(:actors))
         ORDER BY priority, seq LIMIT :limit)"""
+        )
+    )
+)
+CLAIM_SUSPECT = Statement(
+    text(
+        _TAKE.format(
+            which="""seq IN (
+        SELECT seq FROM postlude_tasks INDEXED BY postlude_tasks_ready
+        WHERE state = 'queued' AND queue = :queue AND suspect = 1
+            AND actor IN (SELECT value FROM json_each(:actors))
+        ORDER BY crashes, priority, seq LIMIT :limit)"""
         )
     )
 )
@@ -54,20 +65,21 @@ def claim(
 ) -> list[Claimed]:
     """Take up to ``limit`` queued tasks of ``actors``, best priority first, then oldest first.
 
-    ``suspects`` asks for tasks whose last holder died; the caller runs such a task alone. Of any
+    ``suspects`` asks for tasks whose last holder died; the caller takes one and runs it alone. Those
+    that have killed nobody alone come first, so that innocents need not wait for the guilty. Of any
     number of workers that do this at once, each task goes to one.
     """
     rows = tx.rows(
-        CLAIM,
+        CLAIM_SUSPECT if suspects else CLAIM,
         queue=queue,
         actors=json.dumps(sorted(actors)),
         owner=owner,
         token=token,
         now=to_micros(now),
         limit=limit,
-        suspect=int(suspects),
     )
-    return sorted((_claimed(row, token, now) for row in rows), key=lambda t: (t.priority, t.seq))
+    tasks = [_claimed(row, token, now) for row in rows]
+    return tasks if suspects else sorted(tasks, key=lambda task: (task.priority, task.seq))
 
 
 def claim_message(

@@ -1,0 +1,75 @@
+"""Whether a task's options make sense, asked where the task is added.
+
+Dramatiq takes any option for any middleware; those that ours read are checked, the others are the
+business of whoever reads them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from postlude.errors import BadOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+COMPOSITION = ("pipe_target", "group_completion_uuid", "group_completion_callbacks")
+"""Options that only mean something to compositions, which this version does not carry."""
+_INT32 = 2**31
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_span(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "max_retries": (
+        lambda value: value is None or (_is_whole(value) and value >= 0),
+        "a whole number from 0, or None for no limit",
+    ),
+    "min_backoff": (_is_span, "milliseconds from 0"),
+    "max_backoff": (_is_span, "milliseconds from 0"),
+    "time_limit": (lambda value: _is_span(value) and value > 0, "milliseconds above 0"),
+    "max_age": (
+        lambda value: value is None or (_is_span(value) and value > 0),
+        "milliseconds above 0, or None for no limit",
+    ),
+    "notify_shutdown": (lambda value: isinstance(value, bool), "True or False"),
+    "store_results": (lambda value: isinstance(value, bool), "True or False"),
+    "throws": (lambda _value: False, "set where the actor is declared"),
+    "retry_when": (lambda _value: False, "set where the actor is declared"),
+    "priority": (
+        lambda value: _is_whole(value) and -_INT32 <= value < _INT32,
+        "a whole number of 32 bits",
+    ),
+}
+CALLBACKS = ("on_success", "on_failure", "on_retry_exhausted")
+
+
+def check(actor: str, options: Mapping[str, Any], known_actors: Collection[str]) -> None:
+    """Raise BadOptions for the first option of a task of ``actor`` that makes no sense."""
+    for name, value in options.items():
+        if name in COMPOSITION:
+            message = f"{actor}: pipelines and groups are not supported yet ({name})"
+            raise BadOptions(message)
+        if name in CALLBACKS and value is not None and value not in known_actors:
+            message = f"{actor}: {name} must name an actor, and there is no {value!r}"
+            raise BadOptions(message)
+        fits, form = CHECKS.get(name, (None, ""))
+        if fits and not fits(value):
+            message = f"{actor}: {name} must be {form}, not {value!r}"
+            raise BadOptions(message)
+
+
+def encode(actor: str, options: Mapping[str, Any]) -> str:
+    """Return options as JSON text; raises BadOptions for what has none."""
+    try:
+        return json.dumps(options, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"{actor}: the options {sorted(options)} cannot be stored as JSON: {error}"
+        raise BadOptions(message) from None

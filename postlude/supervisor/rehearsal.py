@@ -1,0 +1,45 @@
+"""Loads the application once, as its roles will, to find out whether it can be loaded at all.
+
+Run as a program of its own: what the roles import need not stay in the supervisor's memory, and what
+breaks there breaks before anything serves.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+
+from postlude.errors import PostludeError, SettingsError
+
+MISCONFIGURED = 78
+"""EX_CONFIG of sysexits.h."""
+LONGEST_S = 60
+
+
+def rehearse() -> None:
+    """Load the application in a child process. Raises SettingsError with what it says."""
+    done = subprocess.run(  # noqa: S603 # our own module, our own interpreter
+        [sys.executable, "-c", f"import sys, {__name__} as part; sys.exit(part.main())"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=LONGEST_S,
+        check=False,
+    )
+    if done.returncode == MISCONFIGURED:
+        raise SettingsError(done.stderr.strip())
+    if done.returncode:
+        message = f"the application cannot be loaded:\n{done.stderr.strip()}"
+        raise SettingsError(message)
+
+
+def main() -> int:
+    """Import the actors and build the API; returns the exit code."""
+    try:
+        import_module("actors")
+        import_module("api").create_app()
+    except PostludeError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - for the supervisor, which raises it
+        return MISCONFIGURED
+    return 0
