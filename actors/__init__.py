@@ -7,7 +7,16 @@ elsewhere are named in POSTLUDE_ACTORS.
 from importlib import import_module
 
 import postlude  # noqa: F401 - first: it sets the broker that actors are declared on
-from actors import activity, mail, maintenance  # noqa: F401 - imported for the actors they declare
+from actors import (  # noqa: F401 - imported for the actors they declare
+    activity,
+    analytics,
+    cache,
+    files,
+    mail,
+    maintenance,
+)
+from actors.cache.store import check as check_cache
+from actors.files.storage import check as check_storage
 from actors.mail.transport import check as check_mail
 from postlude.errors import SettingsError
 from postlude.settings import settings
@@ -24,6 +33,8 @@ def _import_actors(module: str) -> None:
         raise SettingsError(message) from None
 
 
+check_cache(settings())
 check_mail(settings())
+check_storage(settings())
 for _module in settings().actors:
     _import_actors(_module)

@@ -10,7 +10,7 @@ from api.edge import Edge
 from api.lifespan import lifespan
 from api.limits import BodyLimit
 from api.openapi import Api
-from api.routes import health, notifications
+from api.routes import cache, events, files, health, notifications
 from api.routes.v1 import actors, tasks
 from api.security import Keys, Strangers
 from postlude.settings import Settings
@@ -38,10 +38,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     problems.install(app)
     # Each of these goes around the ones before it.
-    app.add_middleware(BodyLimit, limit=settings.body_limit)
+    app.add_middleware(BodyLimit, limit=settings.body_limit, streamed={"/files"})
     app.add_middleware(Strangers, keys=Keys(settings.api_keys))
     app.add_middleware(Edge)
     postlude.install(app)
-    for noun in (welcome, notifications, tasks, actors, health):
+    for noun in (welcome, notifications, files, events, cache, tasks, actors, health):
         app.include_router(noun.router)
     return app

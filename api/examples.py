@@ -84,15 +84,75 @@ ACTOR: Example = {
     "loaded": True,
     "url": "/v1/actors/send_notification",
 }
+EVENT: Example = {
+    "id": "order-4711",
+    "name": "order.placed",
+    "at": "2026-11-24T09:00:00Z",
+    "data": {"amount": 12.5},
+}
+EVENTS: dict[str, Any] = {
+    "several": {"summary": "Several", "value": [EVENT, {"name": "page.viewed"}]},
+    "one": {"summary": "One", "value": EVENT},
+}
+COUNT: Example = {"hour": "2026-11-24T09:00:00Z", "name": "order.placed", "count": 42}
+CACHED: Example = {
+    "key": "analytics-summary",
+    "value": {"counts": {"order.placed": 42}},
+    "refreshed_at": "2026-11-24T09:00:00.004217Z",
+    "stale": False,
+    "refreshing": False,
+    "error": None,
+    "failed_at": None,
+}
+FILE_TASK: Example = {**REFERENCE, "actor": "process_file"}
+FILE: Example = {
+    "id": _LOG_ID,
+    "name": "mathematicians.csv",
+    "size": 25,
+    "sha256": "f25dc26a09cc44f3b1f26be06ff7f505e3a5ac8d165274d37e2cb4afccb531ab",
+    "url": f"/files/{_LOG_ID}",
+}
+FILE_DETAIL: Example = {
+    **FILE,
+    "state": "processed",
+    "type": "text/csv",
+    "profile": {
+        "type": "text/csv",
+        "encoding": "utf-8",
+        "delimiter": ",",
+        "header": True,
+        "rows": 1,
+        "uneven_rows": 0,
+        "columns": [
+            {"name": "name", "type": "text", "nulls": 0, "min": "Ada", "max": "Ada"},
+            {"name": "born", "type": "date", "nulls": 0, "min": "1815-12-10", "max": "1815-12-10"},
+        ],
+    },
+    "fault": None,
+    "created_at": SUMMARY["created_at"],
+    "processed_at": SUMMARY["finished_at"],
+    "task": {"id": _ID, "state": "succeeded", "progress": None, "url": f"/v1/tasks/{_ID}"},
+}
 OF_SCHEMA: dict[str, Example] = {
     "Accepted": ACCEPTED,
     "Actor": ACTOR,
     "ActorPage": {"items": [ACTOR], "next": None},
     "AddedTask": ADDED,
+    "CacheEntry": CACHED,
+    "Event": EVENT,
+    "EventCount": COUNT,
+    "EventSummary": {
+        "since": "2026-11-23T10:00:00Z",
+        "until": "2026-11-24T10:00:00Z",
+        "items": [COUNT],
+        "complete": True,
+    },
+    "FileDetail": FILE_DETAIL,
     "Health": {"status": "ok"},
     "TaskDetail": DETAIL,
     "TaskPage": {"items": [SUMMARY], "next": "MTI4NA"},
     "TaskReference": REFERENCE,
     "TaskSummary": SUMMARY,
+    "UploadAccepted": {"file": FILE, "tasks": [FILE_TASK]},
 }
 """By the names of the schemas in the OpenAPI document."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -117,6 +117,80 @@ class ActorPage(BaseModel):
 
     items: list[Actor]
     next: None = None
+
+
+class CacheEntry(BaseModel):
+    """What the cache has under one key."""
+
+    key: str
+    value: Any = Field(description="As the loader of the key made it; null: not loaded yet.")
+    refreshed_at: datetime | None = Field(
+        description="Everything that was stored before is in the value."
+    )
+    stale: bool = Field(description="Whether it is older than it should be.")
+    refreshing: bool = Field(description="Whether it is being loaded anew right now.")
+    error: str | None = Field(description="Why the last refresh failed; null: it did not.")
+    failed_at: datetime | None
+
+
+class EventCount(BaseModel):
+    """How many events of one name there were in one hour."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    hour: datetime = Field(description="Its first instant, in UTC.")
+    name: str
+    count: int
+
+
+class EventSummary(BaseModel):
+    """How many events there were, by hour and name; hours without any are left out."""
+
+    since: datetime
+    until: datetime = Field(description="The first instant that is not counted any more.")
+    items: list[EventCount]
+    complete: bool = Field(description="False: there are more than `limit`; ask for less.")
+
+
+FileState = Literal["waiting", "processed", "failed", "cancelled"]
+
+
+class StoredFile(BaseModel):
+    """A file that is safe in the storage."""
+
+    id: str
+    name: str = Field(description="Its name, made harmless.")
+    size: int = Field(description="In bytes.")
+    sha256: str
+    url: str = Field(description="Where its profile will be.")
+
+
+class UploadAccepted(BaseModel):
+    """The answer to an upload: the file is stored, what is in it will be known later."""
+
+    file: StoredFile
+    tasks: list[TaskReference] = Field(description="What was added, in order.")
+
+
+class FileTask(BaseModel):
+    """The task that processes a file."""
+
+    id: str
+    state: State
+    progress: Any = Field(description="While it runs: step, and bytes done of all.")
+    url: str
+
+
+class FileDetail(StoredFile):
+    """A file and what is known about it."""
+
+    state: FileState
+    type: str | None = Field(description="Media type, found in the content; null: not looked at.")
+    profile: dict[str, Any] | None = Field(description="What is in it; null until processed.")
+    fault: str | None = Field(description="Why it cannot be used.")
+    created_at: datetime
+    processed_at: datetime | None
+    task: FileTask | None = Field(description="Null once the task is no longer retained.")
 
 
 def task_url(request: Request, task_id: str) -> str:

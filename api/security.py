@@ -41,6 +41,9 @@ class Role(StrEnum):
 
 SENDER_ROUTES = (
     "/send-notification/{email}",
+    "/events",
+    "/cache/{key}/refresh",
+    "/files",
     "/v1/actors/{name}/tasks",
 )
 """What the role ``sender`` may POST to. A route that is missing here needs ``operator``."""

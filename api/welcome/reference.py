@@ -69,6 +69,8 @@ def _curl(path: str, method: str, operation: Mapping[str, Any], base: str) -> st
         elif where == "query":
             query[name] = example
     url = f"{base}{path}" + (f"?{urlencode(query)}" if query else "")
+    if field := _file_field(operation):
+        return f"curl '{url}' -F {field}=@report.pdf"
     body = _body_example(operation)
     if body is not None:
         text = json.dumps(body).replace("'", "'\\''")
@@ -83,6 +85,11 @@ def _examples(operation: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
         ]
         if examples:
             yield parameter["name"], parameter["in"], examples[0]
+
+
+def _file_field(operation: Mapping[str, Any]) -> str | None:
+    content = operation.get("requestBody", {}).get("content", {}).get("multipart/form-data", {})
+    return next(iter(content.get("schema", {}).get("properties", {})), None)
 
 
 def _body_example(operation: Mapping[str, Any]) -> Any:

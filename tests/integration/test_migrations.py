@@ -37,7 +37,9 @@ print(migrate.upgrade(settings))
 
 
 @pytest.fixture
-def settings(tmp_path):
+def settings(tmp_path, monkeypatch):
+    """Settings of an application whose actors keep no tables of their own."""
+    monkeypatch.setattr(migrate, "APPLICATION", "no_actors")
     return load(data_dir=tmp_path)
 
 

@@ -123,7 +123,7 @@ def _may_be_an_id(text: str) -> bool:
 def _absence(connection: Connection, request: Request, task_id: str) -> UnknownTask | TaskExpired:
     settings = request.app.state.settings
     if _may_be_an_id(task_id) and tasks.was_deleted(connection, task_id, settings, clock.now()):
-        message = f"task {task_id} has finished and its retention is over"
+        message = f"task {task_id}, if it ever was, has finished and is no longer retained"
         return TaskExpired(message)
     message = f"no task has the id {task_id[:_LONGEST_ID]!r}; GET /v1/tasks lists those there are"
     return UnknownTask(message)
