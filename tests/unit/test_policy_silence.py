@@ -88,3 +88,12 @@ def test_whoever_is_still_is_dead_once_that_was_observed_for_the_lease_and_not_b
             assert watch.silent({"a": 1}, now) == ({"a"} if observed > 5 else set())
         else:
             watch.silent({"a": 1}, now)
+
+
+def test_an_observer_who_is_not_heard_either_believes_in_nobodys_silence():
+    watch = Watch(lease_s=5, blink_s=2)
+    for second in range(20):
+        assert watch.silent({"a": 1}, float(second), deaf=True) == set()
+
+    assert watch.silent({"a": 1}, 20.0) == set()
+    assert {"a"} == [watch.silent({"a": 1}, 20.0 + second) for second in range(1, 7)][-1]
