@@ -45,17 +45,19 @@ def actors():
 @pytest.fixture(scope="session")
 def rabbit(actors):
     """The URL of a RabbitMQ that answers; its queues of this run are deleted afterwards."""
+    parameters = pika.URLParameters(AMQP_URL)
     try:
-        connection = pika.BlockingConnection(pika.URLParameters(AMQP_URL))
+        pika.BlockingConnection(parameters).close()
     except (pika.exceptions.AMQPError, OSError) as error:
         hint = "no RabbitMQ at AMQP_URL; get one with: apt-get install rabbitmq-server"
         if os.environ.get("REQUIRE_SERVICES"):
             pytest.fail(f"{hint} ({error!r})")
         pytest.skip(hint)
     yield AMQP_URL
-    channel = connection.channel()
+    # A connection of its own: one that was idle since the start would have lost its heartbeat.
+    connection = pika.BlockingConnection(parameters)
     for queue in (actors.QUEUE, actors.OTHER_QUEUE):
-        channel.queue_delete(f"postlude.{queue}")
+        connection.channel().queue_delete(f"postlude.{queue}")
     connection.close()
 
 
