@@ -70,6 +70,7 @@ class RabbitConsumer(LedgerConsumer):
         """Wait for room; news are waited for at RabbitMQ. False when there was no room in time."""
         if self._desk.holdings.budget(self._queue):
             return True
+        self._channel.cancel()  # what it has no room for is not kept from others
         self._connection.process_data_events(0)
         return self._desk.holdings.room.wait(min(limit_s, LOOK_S))
 
@@ -108,7 +109,8 @@ class RabbitConsumer(LedgerConsumer):
             found.append((method.delivery_tag, ticket))
             if len(found) == limit or not self._channel.get_waiting_message_count():
                 break
-        self._channel.cancel()
+        if found:  # while none came, the consumer stays: what arrives now keeps its place
+            self._channel.cancel()
         return found
 
 
