@@ -10,6 +10,7 @@ down_revision = None
 def upgrade() -> None:
     """Create every table."""
     _tasks()
+    _task_indexes()
     _attempts()
     _deleted()
     _processes()
@@ -60,6 +61,9 @@ def _tasks() -> None:
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("seq"),
     )
+
+
+def _task_indexes() -> None:
     op.create_index("postlude_tasks_actor", "postlude_tasks", ["actor", "seq"])
     op.create_index(
         "postlude_tasks_due",
