@@ -1,7 +1,7 @@
 """The HTTP side of the application. ``uvicorn api:app`` serves it.
 
-``app`` is built with the settings of this process when a server first asks for it; ``create_app``
-builds one with others.
+``app`` is built with the settings of this process when a server first asks for it, which ends in one
+line if they make no sense; ``create_app`` builds one with others.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastapi import FastAPI
 
     from api.application import create_app
@@ -23,7 +25,21 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         message = f"module 'api' has no attribute {name!r}"
         raise AttributeError(message)
+    globals()[name] = _app() if name == "app" else _create_app()
+    return globals()[name]
+
+
+def _create_app() -> Callable[..., FastAPI]:
     from api.application import create_app  # noqa: PLC0415 # see above
 
-    globals()[name] = create_app() if name == "app" else create_app
-    return globals()[name]
+    return create_app
+
+
+def _app() -> FastAPI:
+    from postlude.errors import SettingsError  # noqa: PLC0415 # see above
+
+    try:
+        return _create_app()()
+    except SettingsError as error:
+        message = f"api: {error}"
+        raise SystemExit(message) from None

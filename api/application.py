@@ -39,7 +39,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     # Each of these goes around the ones before it.
     app.add_middleware(BodyLimit, limit=settings.body_limit, streamed={"/files"})
-    app.add_middleware(Strangers, keys=Keys(settings.api_keys))
+    keys = Keys(settings.api_keys)
+    app.keyed = bool(keys)
+    app.add_middleware(Strangers, keys=keys)
     app.add_middleware(Edge)
     postlude.install(app)
     for noun in (welcome, notifications, files, events, cache, tasks, actors, health):

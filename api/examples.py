@@ -37,6 +37,7 @@ SUMMARY: Example = {
     "queue": "default",
     "state": "succeeded",
     "reason": None,
+    "duplicate_of": None,
     "priority": 0,
     "attempt_count": 1,
     "crashes": 0,
@@ -50,6 +51,7 @@ DETAIL: Example = {
     **SUMMARY,
     "arguments": NEW_TASK["args"],
     "options": {},
+    "cancel_requested": False,
     "attempts": [
         {
             "number": 1,
@@ -60,11 +62,15 @@ DETAIL: Example = {
             "error_type": None,
             "error_message": None,
             "traceback": None,
+            "fingerprint": None,
+            "logs": [],
         }
     ],
     "result": None,
     "progress": None,
     "correlation_id": "order-4711",
+    "waits_for": None,
+    "group_id": None,
     "place": "finished",
 }
 ACTOR: Example = {

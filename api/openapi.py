@@ -16,19 +16,49 @@ ANY = ("unauthorized", "forbidden", "stranger", "payload-too-large", "internal-e
 """What every route may answer that needs a key once there are keys."""
 READS = (*ANY, "ledger-unavailable")
 """What a route may answer that reads the ledger."""
-ADDS = (*READS, "ledger-busy", "accept-unknown", "bad-arguments", "validation")
-"""What a route may answer that adds tasks."""
+ADDS = (
+    *READS,
+    *("ledger-busy", "ledger-too-new", "accept-unknown", "bad-arguments", "validation"),
+    *("bad-idempotency-key", "idempotency-mismatch"),
+)
+"""What a route may answer that adds tasks, and takes an Idempotency-Key for that."""
+CHANGES = (
+    *READS,
+    *("ledger-busy", "ledger-too-new", "accept-unknown", "unknown-task", "task-expired"),
+)
+"""What a route may answer that changes one task."""
 JSON = ("malformed-json", "unsupported-media-type", "validation")
 """What a route may answer that reads a JSON body."""
 
 _TEXT = {"type": "string"}
+IDEMPOTENCY_KEY: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "A text of your own, up to 255 printable ASCII characters, new for each "
+            "new request. A request that is sent again with its key, query and body is not done "
+            "again but answered as before, with `Idempotency-Replayed: true`.",
+            "schema": {"type": "string", "examples": ["8e03978e-40d5-43dd-bc93-6894a57f9324"]},
+        }
+    ]
+}
+"""``openapi_extra`` of a route that takes an Idempotency-Key."""
 _HEADERS = {
     401: {"WWW-Authenticate": {"schema": _TEXT, "description": "How to show a key."}},
     503: {"Retry-After": {"schema": _TEXT, "description": "Seconds to wait."}},
 }
-LOCATION: dict[int | str, dict[str, Any]] = {
-    202: {"headers": {"Location": {"schema": _TEXT, "description": "Where to follow the task."}}}
-}
+
+
+def location(description: str) -> dict[int | str, dict[str, Any]]:
+    """Tell OpenAPI of the headers of a 202 of a route that takes an Idempotency-Key."""
+    replayed = {"schema": {"const": "true"}, "description": "This was answered before."}
+    where = {"schema": _TEXT, "description": description}
+    return {202: {"headers": {"Location": where, "Idempotency-Replayed": replayed}}}
+
+
+LOCATION: dict[int | str, dict[str, Any]] = location("Where to follow the task.")
 """What OpenAPI is to know about a 202."""
 LINK: dict[int | str, dict[str, Any]] = {
     200: {"headers": {"Link": {"schema": _TEXT, "description": "The next page, if any."}}}
@@ -102,6 +132,9 @@ def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
 class Api(FastAPI):
     """A FastAPI application whose description tells the truth about its errors and its keys."""
 
+    keyed = False
+    """Whether a key is needed at all."""
+
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI 3.1 document; made once, on first use."""
         document = super().openapi()
@@ -119,11 +152,11 @@ class Api(FastAPI):
         }
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
-                _complete(operation, method.upper(), path)
+                _complete(operation, method.upper(), path, keyed=self.keyed)
         return document
 
 
-def _complete(operation: dict[str, Any], method: str, path: str) -> None:
+def _complete(operation: dict[str, Any], method: str, path: str, *, keyed: bool) -> None:
     # FastAPI claims a 422 of its own for every route with a parameter, even where none can fail.
     default = operation["responses"].get("422", {}).get("content", {})
     if "application/json" in default:
@@ -131,5 +164,5 @@ def _complete(operation: dict[str, Any], method: str, path: str) -> None:
     if path == OPEN_PATH:
         operation["security"] = []
         return
-    operation["security"] = [{"bearer": []}, {"key": []}, {}]
+    operation["security"] = [{"bearer": []}, {"key": []}, *([] if keyed else [{}])]
     operation["x-postlude-role"] = required_role(method, path).value

@@ -28,7 +28,7 @@ class TaskReference(BaseModel):
 
     id: str
     actor: str
-    state: State = Field(description="Always accepted: it is released once this response is out.")
+    state: State = Field(description="Always accepted; what becomes of it, its url tells.")
     url: str = Field(description="Where to follow it.")
 
 
@@ -54,6 +54,7 @@ class TaskSummary(BaseModel):
     queue: str
     state: State
     reason: Reason | None = Field(description="Why it failed or was cancelled.")
+    duplicate_of: str | None = Field(description="The task that had its unique key.")
     priority: int = Field(description="Lower runs first.")
     attempt_count: int = Field(description="Runs that have ended, one way or another.")
     crashes: int = Field(description="Workers that died of it.")
@@ -62,6 +63,15 @@ class TaskSummary(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     url: str
+
+
+class LogLine(BaseModel):
+    """One line that an attempt logged."""
+
+    at: datetime
+    level: str
+    logger: str
+    message: str = Field(description="With its fields and its traceback, if it had any.")
 
 
 class Attempt(BaseModel):
@@ -77,6 +87,10 @@ class Attempt(BaseModel):
     error_type: str | None
     error_message: str | None
     traceback: str | None
+    fingerprint: str | None = Field(description="The same for failures of one kind.")
+    logs: list[LogLine] = Field(
+        description="What it logged; of too much, the newest lines. A worker that dies takes them along."
+    )
 
 
 class TaskDetail(TaskSummary):
@@ -87,7 +101,12 @@ class TaskDetail(TaskSummary):
     attempts: list[Attempt]
     result: Any
     progress: Any
+    cancel_requested: bool = Field(description="Its worker has been asked to stop it.")
     correlation_id: str | None = Field(description="X-Request-ID of the request that added it.")
+    waits_for: str | None = Field(
+        description="The task before it in its pipeline, or the group whose callback it is."
+    )
+    group_id: str | None = Field(description="The group that waits for it, among others.")
     place: str = Field(description="Where it is and what it waits for, in words for people.")
 
 

@@ -48,6 +48,9 @@ SENDER_ROUTES = (
 )
 """What the role ``sender`` may POST to. A route that is missing here needs ``operator``."""
 
+CALLER = "postlude.caller"
+"""Where the ASGI scope carries the secret of the key that a request came with."""
+
 OPEN_PATH = "/livez"
 """What needs no key."""
 
@@ -146,6 +149,7 @@ class Strangers:
         if _RANK[role] < _RANK[needed]:
             detail = f"This needs the role {needed}; the key has the role {role}."
             raise HttpProblem(Code.FORBIDDEN, detail)
+        scope[CALLER] = secret
 
 
 def required_role(method: str, path: str) -> Role:

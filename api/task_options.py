@@ -18,10 +18,12 @@ from pydantic import (
     model_validator,
 )
 
+from postlude.broker.options import LONGEST_KEY
 from postlude.durations import parse_duration
 
 _MILLISECOND = timedelta(milliseconds=1)
 _MOST_NAMED = 5
+_HOLDS = ("unfinished", "queued")
 
 
 def _span(value: Any) -> timedelta:
@@ -37,6 +39,10 @@ def _real_span(value: Any) -> timedelta:
         message = "this span must be at least 1ms"
         raise ValueError(message)
     return span
+
+
+def _hold(value: Any) -> str | timedelta:
+    return value if value in _HOLDS else _real_span(value)
 
 
 def _instant(value: Any) -> datetime:
@@ -63,6 +69,11 @@ _INSTANT_SCHEMA = {
 }
 Span = Annotated[timedelta, BeforeValidator(_span), WithJsonSchema(_SPAN_SCHEMA)]
 RealSpan = Annotated[timedelta, BeforeValidator(_real_span), WithJsonSchema(_SPAN_SCHEMA)]
+_HOLD_SCHEMA = {
+    "anyOf": [{"enum": list(_HOLDS)}, {"type": ["string", "number"]}],
+    "examples": [*_HOLDS, "10m"],
+}
+Hold = Annotated[str | timedelta, BeforeValidator(_hold), WithJsonSchema(_HOLD_SCHEMA)]
 Instant = Annotated[datetime, BeforeValidator(_instant), WithJsonSchema(_INSTANT_SCHEMA)]
 
 
@@ -84,6 +95,19 @@ class TaskOptions(BaseModel):
     time_limit: RealSpan | None = Field(None, description="Longest that one attempt may take.")
     max_age: RealSpan | None = Field(
         None, description="Not started within this span after it was added, it fails as expired."
+    )
+    unique_key: str | None = Field(
+        None,
+        min_length=1,
+        max_length=LONGEST_KEY,
+        description="While another task of this actor has this key, this one is at once cancelled "
+        "as its `duplicate`.",
+        examples=["order-4711"],
+    )
+    unique_for: Hold | None = Field(
+        None,
+        description="Whoever has the key has it until it is finished (`unfinished`, the default), "
+        "until a worker takes it (`queued`), or for a span from when it was added.",
     )
 
     @model_validator(mode="before")

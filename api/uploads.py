@@ -12,12 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Protocol
 
 import uuid_utils
 from fastapi import Request
 
 from actors.files.name import shown
-from actors.files.storage import Draft, Storage
+from actors.files.storage import Draft
 from api.limits import declared_length
 from api.multipart import FIELD, FileForm
 from api.problems import Code, HttpProblem
@@ -29,9 +30,16 @@ ENVELOPE = 64 * 1024
 """How much a body may have beside the file: boundaries and headers."""
 
 
+class Drafts(Protocol):
+    """Where an upload goes: the one thing that is needed of a storage."""
+
+    def draft(self, key: str) -> Draft:
+        """Begin to write."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that is safe in the storage, under its id. ``name`` is for people to see."""
+    """A file that has been read, and is stored under its id. ``name`` is for people to see."""
 
     id: str
     name: str
@@ -39,7 +47,7 @@ class Upload:
     sha256: str
 
 
-async def receive(request: Request, storage: Storage, *, limit: int) -> Upload:
+async def receive(request: Request, storage: Drafts, *, limit: int) -> Upload:
     """Store the file in the body of ``request``; durable when this returns.
 
     Raises HttpProblem for a body that is no such thing, or has more than ``limit`` bytes of file:
@@ -60,6 +68,11 @@ async def receive(request: Request, storage: Storage, *, limit: int) -> Upload:
     return Upload(pen.id, name, pen.size, pen.hexdigest())
 
 
+async def look(request: Request, *, limit: int) -> Upload:
+    """Read the file in the body of ``request`` and store nothing; otherwise as :func:`receive`."""
+    return await receive(request, _Nowhere(), limit=limit)
+
+
 async def _fill(pen: _Pen, request: Request, form: FileForm, limit: int) -> str:
     """Give ``pen`` the file in the body; return the name to show."""
     read = 0
@@ -77,7 +90,7 @@ async def _fill(pen: _Pen, request: Request, form: FileForm, limit: int) -> str:
 class _Pen:
     """Writes one file, in order, in a thread of its own."""
 
-    def __init__(self, storage: Storage, file_id: str) -> None:
+    def __init__(self, storage: Drafts, file_id: str) -> None:
         self.id = file_id
         self.size = 0
         self._storage = storage
@@ -85,6 +98,7 @@ class _Pen:
         self._hash = sha256()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="upload")
         self._pending: deque[Future[None]] = deque()
+        self._over = False
         self._held: list[bytes] = []
         self._held_size = 0
 
@@ -103,7 +117,8 @@ class _Pen:
         await self._do(self._publish, room_for=0)
 
     def discard(self) -> None:
-        """Remove it all once the writes under way have ended; waits for nothing."""
+        """Remove it all once the write under way has ended, without those behind it; waits for nothing."""
+        self._over = True
         self._thread.submit(self._discard)
 
     def close(self) -> None:
@@ -120,9 +135,22 @@ class _Pen:
 
     async def _do(self, job: Callable[[], None], *, room_for: int) -> None:
         """Have ``job`` done after those before it; wait until at most ``room_for`` are pending."""
-        self._pending.append(self._thread.submit(job))
+        self._pending.append(self._thread.submit(self._unless_over, job))
         while len(self._pending) > room_for:
             await wrap_future(self._pending.popleft())
+
+    def _unless_over(self, job: Callable[[], None]) -> None:
+        """Do ``job`` unless one before it has failed, which is what whoever waits is told of.
+
+        A storage that hangs would keep each of them waiting, and what has a gap is not published.
+        """
+        if self._over:
+            return
+        try:
+            job()
+        except BaseException:
+            self._over = True
+            raise
 
     def _write(self, pieces: list[bytes]) -> None:
         if self._draft is None:
@@ -138,6 +166,20 @@ class _Pen:
     def _discard(self) -> None:
         if self._draft is not None:
             self._draft.discard()
+
+
+class _Nowhere:
+    """A storage that keeps nothing, and a draft of nothing."""
+
+    def draft(self, key: str) -> Draft:
+        del key
+        return self
+
+    def write(self, block: bytes) -> None: ...
+
+    def publish(self) -> None: ...
+
+    def discard(self) -> None: ...
 
 
 def _check_headers(request: Request, limit: int) -> None:

@@ -13,17 +13,34 @@ from typing import TYPE_CHECKING, Any
 from postlude.broker.lazy import install_default_broker
 
 if TYPE_CHECKING:
-    from postlude.dispatch import BackgroundTasks, TaskHandle, install
+    from postlude.dispatch import BackgroundTasks, IdempotentRoute, TaskHandle, install
+    from postlude.engines import async_engine, engine
+    from postlude.middleware.cancelled import Cancelled
     from postlude.progress import set_progress
     from postlude.schedules.declare import cron, every
 
 __version__ = "0.1.0"
-__all__ = ["BackgroundTasks", "TaskHandle", "cron", "every", "install", "set_progress"]
+__all__ = [
+    "BackgroundTasks",
+    "Cancelled",
+    "IdempotentRoute",
+    "TaskHandle",
+    "async_engine",
+    "cron",
+    "engine",
+    "every",
+    "install",
+    "set_progress",
+]
 
 _HOMES = {
     "BackgroundTasks": "postlude.dispatch",
+    "IdempotentRoute": "postlude.dispatch",
+    "Cancelled": "postlude.middleware.cancelled",
     "TaskHandle": "postlude.dispatch",
     "install": "postlude.dispatch",
+    "engine": "postlude.engines",
+    "async_engine": "postlude.engines",
     "set_progress": "postlude.progress",
     "cron": "postlude.schedules.declare",
     "every": "postlude.schedules.declare",

@@ -105,11 +105,41 @@ class BadOptions(PostludeError, ValueError):
     title = "A task option makes no sense"
 
 
+class BadIdempotencyKey(PostludeError, ValueError):
+    """The header Idempotency-Key does not have 1 to 255 printable ASCII characters. Nothing was done."""
+
+    code = "bad-idempotency-key"
+    status = 400
+    title = "The Idempotency-Key makes no sense"
+
+
+class IdempotencyMismatch(PostludeError, ValueError):
+    """The Idempotency-Key belongs to another request of this caller. Nothing was done."""
+
+    code = "idempotency-mismatch"
+    status = 422
+    title = "The Idempotency-Key was used for another request"
+
+
 class BadResult(PostludeError, ValueError):
     """An actor returned what has no form in JSON, or too much of it; the result was not stored."""
 
     code = "bad-result"
     title = "The actor's result cannot be stored"
+
+
+class CannotIsolate(PostludeError, RuntimeError):
+    """An actor cannot be run in a child process: it cannot be imported there, or none can be started."""
+
+    code = "cannot-isolate"
+    title = "The actor cannot be run in a child process"
+
+
+class ChildDied(PostludeError, RuntimeError):
+    """The child process that ran a task died of it; the text names the signal or the exit code."""
+
+    code = "child-died"
+    title = "The child process that ran the task died"
 
 
 class BadSchedule(PostludeError, ValueError):
@@ -144,8 +174,45 @@ class TaskExpired(PostludeError, LookupError):
     title = "The task is finished and no longer retained"
 
 
+class TaskFinished(PostludeError):
+    """The task has succeeded or failed; what is finished stays finished."""
+
+    code = "task-finished"
+    status = 409
+    title = "The task has ended already"
+
+
+class NotRetryable(PostludeError):
+    """The task is in no state to be tried again by request; the text says why."""
+
+    code = "not-retryable"
+    status = 409
+    title = "The task cannot be tried again"
+
+
 class NotInstalled(PostludeError, RuntimeError):
     """``BackgroundTasks`` was used in an app without ``postlude.install(app)``, or outside HTTP."""
 
     code = "not-installed"
     title = "postlude.install(app) is missing"
+
+
+class BadBinding(PostludeError, RuntimeError):
+    """``bind(session)`` cannot work here; the text says why and what to do. Nothing was bound."""
+
+    code = "bad-binding"
+    title = "The session cannot carry the tasks of this request"
+
+
+class NotCommitted(PostludeError, RuntimeError):
+    """A bound session was not committed when the response started, so nothing could be promised."""
+
+    code = "not-committed"
+    title = "The tasks' session was not committed before the response"
+
+
+class DriverMissing(PostludeError, ImportError):
+    """A library that is optional, and needed for what was called, is not installed."""
+
+    code = "driver-missing"
+    title = "An optional library is missing"

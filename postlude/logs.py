@@ -37,17 +37,24 @@ _LIBRARIES = {  # logger: the level below which it is noise
     "apscheduler": logging.WARNING,  # two lines a tick
     "alembic": logging.WARNING,  # two lines a start
     "watchdog": logging.WARNING,
+    "boto3": logging.WARNING,
+    "botocore": logging.WARNING,
+    "urllib3": logging.WARNING,
     "asyncio": logging.WARNING,
 }
+_INDISCREET = {"boto3", "botocore"}
+"""Libraries that tell signatures and session tokens at debug."""
 _announced: set[tuple[int, str]] = set()
 
 
-def configure(settings: Settings, role: str, *, stream: TextIO | None = None) -> None:
+def configure(
+    settings: Settings, role: str, *, stream: TextIO | None = None, announce: bool = True
+) -> None:
     """Route all logging of this process to ``stream`` (stderr by default) in the settings' format.
 
     ``role`` says what the process is: api, worker, scheduler, run, migrate. May run again, also
     with other settings: the last one counts. The first time it logs one line that says where this
-    process keeps its data.
+    process keeps its data, unless ``announce`` says no.
     """
     target = stream or sys.stderr
     level = logging.getLevelName(settings.log_level.upper())
@@ -65,7 +72,8 @@ def configure(settings: Settings, role: str, *, stream: TextIO | None = None) ->
         logger_factory=_named_logger,
         cache_logger_on_first_use=False,  # a module that logged before this call must follow it too
     )
-    _announce(settings, role)
+    if announce:
+        _announce(settings, role)
 
 
 def masked(text: str) -> str:
@@ -162,7 +170,8 @@ def _hush_libraries(level: int) -> None:
         logger.propagate = True
         logger.setLevel(logging.NOTSET)
     for name, quiet in _LIBRARIES.items():
-        logging.getLogger(name).setLevel(level if level <= logging.DEBUG else max(level, quiet))
+        detailed = level <= logging.DEBUG and name not in _INDISCREET
+        logging.getLogger(name).setLevel(level if detailed else max(level, quiet))
 
 
 def _announce(settings: Settings, role: str) -> None:
@@ -180,6 +189,9 @@ def _announce(settings: Settings, role: str) -> None:
         data_dir=str(settings.data_dir),
         ledger=masked(settings.ledger_url),
         broker=masked(settings.broker_url) or "ledger",
+        # Their kind only: in a URL that is wrong yet, a secret may stand anywhere.
+        files="bucket" if settings.storage_url.lower().startswith("s3:") else "folder",
+        cache="redis" if settings.cache_url else "ledger",
     )
     if unknown := unknown_variables():
         log.warning("settings.unknown", variables=unknown, hint="misspelt? they have no effect")

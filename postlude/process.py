@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from postlude.errors import LedgerError
+from postlude.ledger import fork
 from postlude.ledger.ledger import Ledger
 from postlude.settings import settings as read_settings
 from postlude.worker.chores import Chores
@@ -48,6 +49,7 @@ class Process:
         self._lock = threading.Lock()
         self._chores: list[Chores] = []
         self._after: list[Callable[[], object]] = []
+        self._leave: Callable[[], object] | None = None
         self._closed = False
 
     @property
@@ -63,13 +65,20 @@ class Process:
         """Say whether this life is over: whoever holds on to it must get the current one."""
         return _current is not self
 
-    def tend(self, chore: Callable[[], object]) -> None:
-        """Do ``chore`` every few seconds, in a thread, for as long as this life lasts."""
-        self._chores.append(Chores(CHORE_S, [chore]))
+    def tend(self, chore: Callable[[], object], *, slow_s: float = 1.0) -> None:
+        """Do ``chore`` every few seconds, in a thread of its own, for as long as this life lasts.
+
+        It is named in the log when it takes longer than ``slow_s`` seconds.
+        """
+        self._chores.append(Chores(CHORE_S, [chore], slow_s=slow_s))
 
     def after_burial(self, begin: Callable[[], object]) -> None:
         """Call ``begin``, in a thread of its own, if somebody else puts an end to this life."""
         self._after.append(begin)
+
+    def when_outgrown(self, leave: Callable[[], object]) -> None:
+        """Call ``leave``, in a thread of its own, once the ledger has become too new for this code."""
+        self._leave = leave
 
     def close(self) -> None:
         """Leave: hand back what is held, store what is waiting, close every connection.
@@ -98,13 +107,24 @@ class Process:
             version=__version__,
             folder=self.settings.data_dir / "run",
         )
-        life.start(self.settings.heartbeat, on_death=self._buried)
+        life.start(self.settings.heartbeat, self._buried, self._outgrown)
         return life
 
     def _buried(self) -> None:
         """End this life, which others have ended already, and let those begin anew who want to."""
         _forget(self)
         threading.Thread(target=self._begin_anew, name="begin-anew", daemon=True).start()
+
+    def _outgrown(self) -> None:
+        """Let this process leave, if it wants to: others say "no" to what is new and stay."""
+        log.error(
+            "ledger.outgrown",
+            kind=self.kind,
+            compatible_from=self.ledger.compatible_from,
+            hint="a newer version has migrated the ledger: finish the deploy, run that version",
+        )
+        if self._leave is not None:
+            threading.Thread(target=self._leave, name="outgrown", daemon=True).start()
 
     def _begin_anew(self) -> None:
         for begin in self._after:
@@ -114,27 +134,25 @@ class Process:
 
 _lock = threading.RLock()
 _current: Process | None = None
-_inherited: Process | None = None
 _kind = "script"
 _queues: tuple[str, ...] = ()
+_left = False
 
 
 def current() -> Process:
     """Return this process's one, opening the ledger on first use.
 
     Raises LedgerError (LedgerTooOld: run ``postlude migrate``) or SettingsError; LedgerError, too, in
-    a child that was forked while its parent had the ledger open.
+    a child that was forked while its parent had the ledger open, and after :func:`leave`.
     """
     global _current  # noqa: PLW0603 - this is the one place for what a process has one of
     found = _current
     if found is not None:
         return found
     with _lock:
-        if _inherited is not None:
-            message = (
-                "this process was forked from one that has the ledger open, which SQLite does not "
-                "survive; start it with the method 'spawn' or 'forkserver', or as a program"
-            )
+        fork.refuse()
+        if _left:
+            message = "this process is leaving: it opens the ledger no more; nothing was stored"
             raise LedgerError(message)
         if _current is None:
             _current = Process(read_settings(), _kind, _queues)
@@ -167,6 +185,14 @@ def close() -> None:
         found.close()
 
 
+def leave() -> None:
+    """Close what is open, for good: this process ends, and none of its threads may begin a new life."""
+    global _left  # noqa: PLW0603 - see current
+    with _lock:
+        _left = True
+    close()
+
+
 def _forget(process: Process) -> None:
     global _current  # noqa: PLW0603 - see current
     with _lock:
@@ -176,10 +202,11 @@ def _forget(process: Process) -> None:
 
 def _after_fork() -> None:
     """Keep the parent's life from being used, and from being closed: its connections are not ours."""
-    global _lock, _current, _inherited  # noqa: PLW0603 - see current
+    global _lock, _current  # noqa: PLW0603 - see current
     _lock = threading.RLock()
     if _current is not None:
-        _current, _inherited = None, _current
+        fork.lose(_current)
+        _current = None
 
 
 os.register_at_fork(after_in_child=_after_fork)

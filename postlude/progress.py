@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from importlib import import_module
 from typing import Any
 
 from dramatiq.middleware import CurrentMessage
@@ -29,10 +28,9 @@ def set_progress(progress: Any) -> None:
     except BadResult as error:
         raise BadResult(str(error).replace("the result", "the progress", 1)) from None
     message: Any = CurrentMessage.get_current_message()
-    desk = import_module("postlude.broker.desk").current_desk() if message is not None else None
-    if desk is None or not hasattr(message, "held"):
+    if not hasattr(message, "report_progress"):
         return
     now = time.monotonic()
     if now - message.progress_at >= LEAST_S:
         message.progress_at = now
-        desk.note_progress(message, text)
+        message.report_progress(text)

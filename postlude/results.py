@@ -10,7 +10,7 @@ from dramatiq.results import ResultFailure, ResultMissing, ResultTimeout
 from postlude import process
 from postlude.errors import UnknownTask
 from postlude.ledger.queries.tasks import attempts, get
-from postlude.states import State
+from postlude.states import Reason, State
 
 DEFAULT_WAIT_MS = 10_000
 LOOK_S = 1.0
@@ -53,9 +53,14 @@ def wait_for(task_id: str, *, block: bool, timeout: int | None) -> Any:
 
 
 def look_up(task_id: str) -> Any:
-    """Return the result as it is now; raises ResultMissing or ResultFailure."""
+    """Return the result as it is now; raises ResultMissing or ResultFailure.
+
+    That of a duplicate is the one of the task that has its key, for as long as there is that task.
+    """
     with process.current().ledger.read() as connection:
         view = get(connection, task_id)
+        if view is not None and view.duplicate_of and view.reason is Reason.DUPLICATE:
+            view = get(connection, view.duplicate_of) or view
         if view is None or view.finished_at is None:
             raise ResultMissing(task_id)
         if view.state is State.SUCCEEDED:

@@ -62,6 +62,16 @@ class Settings(BaseSettings):
     worker_threads: int = Field(
         8, ge=1, le=1024, description="Threads in each worker that `postlude run` starts."
     )
+    worker_max_tasks: int = Field(
+        0,
+        ge=0,
+        description="Tasks after which a worker process is replaced, less up to a tenth; 0: never.",
+    )
+    worker_max_rss: int = Field(
+        0,
+        ge=0,
+        description="Resident memory, in bytes, at which a worker process is replaced; 0: never.",
+    )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="role:secret, separated by commas; roles: viewer, sender, operator."
     )
@@ -73,10 +83,13 @@ class Settings(BaseSettings):
     cache_url: str = Field(
         "",
         repr=False,
-        description="Unset: the cache is a table of the ledger. No other is supported yet.",
+        description="Unset: the cache is a table of the ledger. redis://, rediss:// or unix://…: in Redis.",
     )
     storage_url: str = Field(
-        "", description="Folder for uploaded files: file:///path. Unset: {data_dir}/files."
+        "",
+        repr=False,
+        description="Where uploaded files are kept: file:///path, or a bucket: "
+        "s3://bucket/prefix?endpoint=https://host:port&region=name. Unset: {data_dir}/files.",
     )
     file_limit: int = Field(1024**3, ge=1, description="Largest uploaded file, in bytes.")
     log_format: Literal["auto", "console", "json"] = Field(
@@ -104,11 +117,26 @@ class Settings(BaseSettings):
         validate_default=True,
         description="How long a stopping worker lets running tasks go on.",
     )
+    time_limit_grace: Duration = Field(
+        "10s",
+        validate_default=True,
+        description="How long past its time limit a task may take to stop; then its worker is replaced.",
+    )
+    unknown_actor_grace: Duration = Field(
+        "10m",
+        validate_default=True,
+        description="How long a task from RabbitMQ waits for a worker that knows its actor; then it fails.",
+    )
     argument_limit: int = Field(
         256 * 1024, ge=1024, description="Largest encoded arguments of one task, in bytes."
     )
     result_limit: int = Field(
         256 * 1024, ge=1024, description="Largest encoded result of one task, in bytes."
+    )
+    attempt_log_limit: int = Field(
+        64 * 1024,
+        ge=0,
+        description="Most that is kept of what one attempt logs, in bytes; 0: nothing is.",
     )
     body_limit: int = Field(
         1024 * 1024, ge=1024, description="Largest JSON request body, in bytes."
@@ -135,6 +163,11 @@ class Settings(BaseSettings):
         "30d",
         validate_default=True,
         description="How long events are kept, or never deleted; their counts are kept for ever.",
+    )
+    idempotency_retention: Duration = Field(
+        "24h",
+        validate_default=True,
+        description="How long a request may be repeated under its Idempotency-Key.",
     )
     allow_unsafe_sqlite: bool = Field(
         default=False, description="Run although the SQLite library can corrupt a WAL database."
@@ -171,7 +204,7 @@ class Settings(BaseSettings):
         if self.lease < 2 * self.heartbeat:
             message = "POSTLUDE_LEASE must be at least twice POSTLUDE_HEARTBEAT"
             raise ValueError(message)
-        for name in ("heartbeat", "write_timeout"):
+        for name in ("heartbeat", "write_timeout", "idempotency_retention"):
             if not getattr(self, name):
                 message = f"POSTLUDE_{name.upper()} must be longer than 0"
                 raise ValueError(message)

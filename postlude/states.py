@@ -15,7 +15,7 @@ class State(StrEnum):
     ACCEPTED = "accepted"
     """Stored durably; waits for the response that promised it to go out."""
     WAITING = "waiting"
-    """A later step of a pipeline; waits for the step before it."""
+    """A later step of a pipeline, or a callback of a group; waits for the step or group before it."""
     SCHEDULED = "scheduled"
     """Waits for its ``run_at``: a delay or the back-off before a retry."""
     QUEUED = "queued"
@@ -37,11 +37,16 @@ class Reason(StrEnum):
     UNKNOWN_ACTOR = "unknown-actor"
     BAD_ARGUMENTS = "bad-arguments"
     UPSTREAM_FAILED = "upstream-failed"
+    """The step before it in its pipeline failed or was cancelled."""
+    UPSTREAM_SKIPPED = "upstream-skipped"
+    """A middleware skipped the step before it, which therefore has no result to pass on."""
     UNDECODABLE = "undecodable"
     REQUEST_FAILED = "request-failed"
     """The request that had added it ended before its response started."""
     BY_REQUEST = "by-request"
     """Somebody asked for it."""
+    DUPLICATE = "duplicate"
+    """Another task had its unique key when it was added; ``duplicate_of`` names that one."""
 
 
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
@@ -49,13 +54,13 @@ FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.ACCEPTED: frozenset({State.QUEUED, State.SCHEDULED, State.CANCELLED}),
-    State.WAITING: frozenset({State.QUEUED, State.CANCELLED}),
+    State.WAITING: frozenset({State.QUEUED, State.SCHEDULED, State.FAILED, State.CANCELLED}),
     State.SCHEDULED: frozenset({State.QUEUED, State.RUNNING, State.CANCELLED, State.FAILED}),
     State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.FAILED}),
     State.RUNNING: frozenset(
         {State.QUEUED, State.SCHEDULED, State.SUCCEEDED, State.FAILED, State.CANCELLED}
     ),
     State.FAILED: frozenset({State.QUEUED, State.SCHEDULED}),
-    State.CANCELLED: frozenset({State.QUEUED, State.SCHEDULED}),
+    State.CANCELLED: frozenset({State.QUEUED, State.SCHEDULED, State.WAITING}),
     State.SUCCEEDED: frozenset(),
 }

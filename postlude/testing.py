@@ -7,21 +7,25 @@
 
 The app has its ``postlude.install(app)`` as always. Tasks are checked and encoded as always, then
 decoded and run in this process: those of a request after its response, those of ``send()`` at
-once. Nothing touches a disk or a network. What only a worker has is left out: delays are noted,
-not waited for; nothing is retried, interrupted or followed up; CurrentMessage is the only
-middleware that works.
+once; the steps of a pipeline and the callbacks of a group follow in their order. Nothing touches a
+disk or a network. What only a worker has is left out: delays are noted, not waited for; nothing is
+retried or interrupted; no key makes a task a duplicate or a request a repetition; CurrentMessage is
+the only middleware that works, so ``on_success`` and the like are not told.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import logging
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +34,17 @@ from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_l
 from dramatiq.middleware import CurrentMessage
 
 from postlude import door
+from postlude.arguments.results import encode_result
 from postlude.broker import broker, intake
+from postlude.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from datetime import timedelta
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from dramatiq import Actor
+    from sqlalchemy import Connection
 
+    from postlude.ledger.key import Answer
     from postlude.ledger.task import NewTask
 
 
@@ -45,7 +52,8 @@ if TYPE_CHECKING:
 class RanTask:
     """A task that was run: with which arguments, by name, and how it ended.
 
-    ``delay`` is what a worker would have waited before it.
+    ``delay`` is what a worker would have waited before it. A step whose pipeline failed before its
+    turn was not run.
     """
 
     id: str
@@ -88,26 +96,44 @@ class _Runner:
         self._tasks = tasks
         self._raise_errors = raise_errors
         self._accepted: dict[str, NewTask] = {}
+        self._waiting = _Waiting()
         self._loop: EventLoopThread | None = None
         self._lock = threading.Lock()
 
-    async def accept(self, tasks: Sequence[NewTask], *, started: bool) -> None:  # noqa: ARG002
+    async def accept(
+        self,
+        tasks: Sequence[NewTask],
+        *,
+        started: bool,  # noqa: ARG002
+        answer: Answer | None = None,  # noqa: ARG002
+    ) -> None:
         """Keep ``tasks`` until they are released."""
-        self._accepted.update((task.id, task) for task in tasks)
+        self._accepted.update((task.id, task) for task in self._waiting.add(tasks))
 
     def release(self, ids: Sequence[str]) -> None:
         """Run all of them, then raise the first error, if errors are to be raised."""
-        errors = [self._run(self._accepted.pop(id_)) for id_ in ids]
-        self._raise(errors)
+        self._run_all([self._accepted.pop(id_) for id_ in ids if id_ in self._accepted])
 
     def withdraw(self, ids: Sequence[str]) -> None:
-        """Forget them."""
+        """Forget them; what waits for them waits for ever."""
         for id_ in ids:
-            del self._accepted[id_]
+            self._accepted.pop(id_, None)
 
-    def enqueue(self, task: NewTask) -> None:
-        """Run ``task`` now."""
-        self._raise([self._run(task)])
+    def accept_within(self, tasks: Sequence[NewTask], lend: Callable[[], Connection]) -> None:  # noqa: ARG002
+        """Keep ``tasks`` until their session has committed; it may be one of any database."""
+        self._accepted.update((task.id, task) for task in self._waiting.add(tasks))
+
+    def doubt(self, ids: Sequence[str]) -> None:
+        """Forget them: here nothing can be committed in spite of an error."""
+        self.withdraw(ids)
+
+    async def missing(self, ids: Sequence[str]) -> list[str]:  # noqa: ARG002
+        """Return nothing: what the session says counts."""
+        return []
+
+    def enqueue(self, tasks: Sequence[NewTask]) -> None:
+        """Run ``tasks`` now."""
+        self._run_all(self._waiting.add(tasks))
 
     def close(self) -> None:
         """Stop the loop that async actors ran in."""
@@ -115,28 +141,40 @@ class _Runner:
             set_event_loop_thread(None)
             self._loop.stop()
 
-    def _raise(self, errors: Sequence[Exception | None]) -> None:
-        for error in errors:
-            if error is not None and self._raise_errors:
-                raise error
+    def _run_all(self, tasks: Iterable[NewTask]) -> None:
+        """Run ``tasks``, and what follows from each before the next, then raise the first error."""
+        errors: list[Exception] = []
+        ready = deque(tasks)
+        while ready:
+            task = ready.popleft()
+            try:
+                released = self._waiting.succeeded(task, self._run(task))
+            except Exception as error:  # noqa: BLE001 # whatever an actor raises belongs to the test
+                errors.append(error)
+                released = self._waiting.ended(task)
+            ready.extendleft(reversed(released))
+        if errors and self._raise_errors:
+            raise errors[0]
 
-    def _run(self, task: NewTask) -> Exception | None:
-        actor = intake.find_actor(broker(), task.actor)
-        args, kwargs = intake.signature(actor).decode(task.arguments)
-        delay = None if task.run_at is None else task.run_at - task.created_at
-        named = inspect.signature(actor.fn).bind(*args, **kwargs).arguments
-        ran = RanTask(task.id, task.actor, task.queue, named, delay)
+    def _run(self, task: NewTask) -> Any:
+        """Run one task, noting how; returns its result, or raises its error."""
+        given = json.loads(task.arguments)
+        ran = RanTask(task.id, task.actor, task.queue, given, _delay(task))
         self._tasks.ran.append(ran)
-        if inspect.iscoroutinefunction(inspect.unwrap(actor.fn)):
-            self._have_loop()
-        message: Message[Any] = Message(
-            task.queue, task.actor, args, kwargs, {}, message_id=task.id
-        )
         try:
+            actor = intake.find_actor(broker(), task.actor)
+            args, kwargs = intake.signature(actor).decode(task.arguments)
+            ran.arguments = inspect.signature(actor.fn).bind(*args, **kwargs).arguments
+            if inspect.iscoroutinefunction(inspect.unwrap(actor.fn)):
+                self._have_loop()
+            message: Message[Any] = Message(
+                task.queue, task.actor, args, kwargs, {}, message_id=task.id
+            )
             ran.result = _apart(partial(_call, actor, message))
-        except Exception as error:  # noqa: BLE001 # whatever the actor raises belongs to the test
+        except Exception as error:
             ran.error = error
-        return ran.error
+            raise
+        return ran.result
 
     def _have_loop(self) -> None:
         """Start the loop that Dramatiq runs async actors in, as its AsyncIO middleware would."""
@@ -145,6 +183,71 @@ class _Runner:
                 self._loop = EventLoopThread(logging.getLogger(__name__))
                 self._loop.start(timeout=5)
                 set_event_loop_thread(self._loop)
+
+
+class _Waiting:
+    """What waits for the end of a task, or of a group's last member."""
+
+    def __init__(self) -> None:
+        self._steps: dict[str, list[NewTask]] = {}
+        self._members: dict[str, set[str]] = {}
+
+    def add(self, tasks: Iterable[NewTask]) -> list[NewTask]:
+        """Note those of ``tasks`` that wait, and who is in a group; returns those that need not wait."""
+        ready = []
+        for task in tasks:
+            if task.group_id is not None:
+                self._members.setdefault(task.group_id, set()).add(task.id)
+            if task.waits_for is None:
+                ready.append(task)
+            else:
+                steps = self._steps.setdefault(task.waits_for, [])
+                steps += (
+                    [] if task in steps else [task]
+                )  # a session may store what it has lost again
+        return ready
+
+    def succeeded(self, task: NewTask, result: Any) -> list[NewTask]:
+        """Return what ``task`` releases; raises BadResult if it cannot pass on its result."""
+        released = [_piped(step, result) for step in self._steps.get(task.id, ())]
+        self._steps.pop(task.id, None)
+        return released + self._completed([task])
+
+    def ended(self, task: NewTask) -> list[NewTask]:
+        """Drop what is downstream of ``task``, which failed; returns what is released all the same."""
+        gone = [task]
+        for each in gone:
+            gone += self._steps.pop(each.id, ())
+        return self._completed(gone)
+
+    def _completed(self, tasks: Iterable[NewTask]) -> list[NewTask]:
+        released: list[NewTask] = []
+        for task in tasks:
+            if task.group_id is not None:
+                members = self._members[task.group_id]
+                members.discard(task.id)
+                released += () if members else self._steps.pop(task.group_id, ())
+        return released
+
+
+def _piped(step: NewTask, result: Any) -> NewTask:
+    """Return ``step`` with the result that it takes among its arguments, as the ledger puts it there."""
+    if step.pipe_into is None:
+        return step
+    passed_on = json.loads(encode_result(result, settings().result_limit))
+    named = json.loads(step.arguments)
+    if step.pipe_into in named:
+        named[step.pipe_into].append(passed_on)
+    else:
+        named[step.pipe_into] = passed_on
+    return replace(step, arguments=json.dumps(named))
+
+
+def _delay(task: NewTask) -> timedelta | None:
+    if task.waits_for is not None:
+        ms = json.loads(task.options).get("delay")
+        return timedelta(milliseconds=ms) if ms else None
+    return None if task.run_at is None else task.run_at - task.created_at
 
 
 def _call(actor: Actor[..., Any], message: Message[Any]) -> Any:

@@ -1,4 +1,5 @@
-"""The scheduler process, ``python -m scheduler``: makes tasks when their time comes, runs none.
+"""What triggers by time: ``python -m scheduler`` ticks the schedules that :mod:`actors` declares.
 
-Any number of them may run on one ledger: more of them are faster to recover, never doubled.
+Any number of them may run on one ledger: more of them are faster to recover, never doubled. The
+engine is :mod:`postlude.scheduler`, which other applications run as ``postlude scheduler``.
 """

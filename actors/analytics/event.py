@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import uuid_utils
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+)
 from pydantic_core import to_json
 
 from postlude.ledger import clock
@@ -17,6 +25,16 @@ if TYPE_CHECKING:
 DATA_LIMIT = 4096
 """Largest ``data`` of one event, in bytes of JSON."""
 _YEARS = range(1970, 3000)
+
+
+def _no_number(at: Any) -> Any:
+    """Refuse a number, whose unit could only be guessed: Pydantic takes large ones for milliseconds."""
+    try:
+        float(at)
+    except (TypeError, ValueError):
+        return at
+    message = "write an instant as '2026-11-24T09:00:00Z', not as a number"
+    raise ValueError(message)
 
 
 def _in_utc(at: datetime) -> datetime:
@@ -35,7 +53,7 @@ def _small(data: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return data
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_no_number), AfterValidator(_in_utc)]
 """An instant with an offset from UTC; without one it is refused, for it could be any of many."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Data = Annotated[dict[str, JsonValue], AfterValidator(_small)]

@@ -1,7 +1,6 @@
 """Cache: answers that take a while, loaded before they are asked for. ``refresh_cache`` loads one."""
 
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import dramatiq
 import structlog
@@ -10,8 +9,9 @@ from dramatiq.middleware import CurrentMessage, TimeLimitExceeded
 from pydantic import AwareDatetime
 
 from actors.cache import file_stats, store  # noqa: F401 - the first for the loader it registers
+from actors.cache.contract import Cache, Verdict
+from actors.cache.errors import CacheUnavailable
 from actors.cache.loaders import Key, Loader, UnknownKey, find
-from actors.cache.store import Verdict
 from postlude import every
 from postlude.arguments.faults import clean
 from postlude.arguments.results import encode_result
@@ -26,13 +26,21 @@ LIMIT = timedelta(minutes=1)
 """How long a loader may take."""
 LEASE = LIMIT * 1.5
 """How long nobody else loads the same key: whoever has not come back by then is dead."""
+TRIES = 3
+"""How often a load that failed is tried again."""
+OUTAGE_TRIES = 30
+"""How often if the cache was away, which is five minutes: a restart or a failover fails no task."""
+
+
+def _again(retries: int, error: BaseException) -> bool:
+    return retries < (OUTAGE_TRIES if isinstance(error, CacheUnavailable) else TRIES)
 
 
 @every("1m", id="refresh-analytics-summary", args=["analytics-summary"], misfire="skip")
 @every("5m", id="refresh-file-stats", args=["file-stats"], first="10s", misfire="skip")
 @dramatiq.actor(
     throws=UnknownKey,
-    max_retries=3,
+    retry_when=_again,
     min_backoff=1_000,
     max_backoff=10_000,
     time_limit=int(LIMIT.total_seconds() * 1000),
@@ -49,12 +57,11 @@ def refresh_cache(key: Key, as_of: AwareDatetime | None = None) -> str:
     loader, task, now = find(key), _task_id(), datetime.now(UTC)
     # Nothing can be newer than the present, whoever asks for it.
     wanted = None if as_of is None else min(as_of, now)
-    verdict = current().ledger.write(
-        partial(store.take, key=key, task=task, wanted=wanted, now=now, lease=LEASE)
-    )
+    cache = store.current()
+    verdict = cache.take(key, task=task, wanted=wanted, now=now, lease=LEASE)
     if verdict is not Verdict.LOAD:
         return verdict
-    missed = _load(loader, task, now)
+    missed = _load(cache, loader, task, now)
     if missed is not None:
         refresh_soon(key, as_of=missed)
     return "loaded"
@@ -65,18 +72,16 @@ def refresh_soon(key: str, *, as_of: datetime) -> None:
     refresh_cache.send_with_options(args=(key,), kwargs={"as_of": as_of}, delay=SOON)
 
 
-def _load(loader: Loader, task: str, now: datetime) -> datetime | None:
+def _load(cache: Cache, loader: Loader, task: str, now: datetime) -> datetime | None:
     """Load and store the value; returns an instant it should be as of, but is not."""
-    ledger = current().ledger
     try:
-        with ledger.read() as connection:
+        with current().ledger.read() as connection:
             value = encode_result(loader.load(connection, now), LARGEST)
     except (Exception, TimeLimitExceeded) as error:
         words = clean(f"{type(error).__name__}: {error}", 1000)
-        failure = partial(store.fail, key=loader.key, error=words, task=task, since=now)
-        ledger.write(partial(failure, now=datetime.now(UTC)))
+        cache.fail(loader.key, words, task=task, since=now, now=datetime.now(UTC))
         raise
-    return ledger.write(partial(store.keep, key=loader.key, value=value, task=task, since=now))
+    return cache.keep(loader.key, value, task=task, since=now)
 
 
 def _task_id() -> str:

@@ -11,7 +11,7 @@ import structlog
 from actors.files import records, result, retention
 from actors.files.content import Content, examine
 from actors.files.errors import UnusableFile
-from actors.files.folder import THUMBNAIL
+from actors.files.key import THUMBNAIL
 from actors.files.records import FileRecord
 from actors.files.storage import Storage, storage
 from postlude import cron
@@ -62,11 +62,12 @@ def delete_old_files() -> None:
     May run twice, also at once: yes, what is deleted is deleted. Interrupted, it goes on next time.
     """
     ledger, kept, now = current().ledger, storage(settings()), datetime.now(UTC)
-    abandoned = retention.delete_abandoned(ledger, kept, now)
+    # First what was promised; for the rest a bucket must be listed, which it may deny.
     span = settings().keep_files
     outdated = (
         retention.delete_outdated(ledger, kept, now - span) if isinstance(span, timedelta) else 0
     )
+    abandoned = retention.delete_abandoned(ledger, kept, now)
     if abandoned or outdated:
         log.info("files.deleted", outdated=outdated, abandoned=abandoned)
 
@@ -74,7 +75,10 @@ def delete_old_files() -> None:
 def _examine(kept: Storage, record: FileRecord, content: Content) -> None:
     file = kept.open(record.id)
     if file is None:
-        message = f"the content of {record.name!r} is gone from the storage; upload it again"
+        message = (
+            f"the content of {record.name!r} is not in the storage; if workers and API have the same "
+            "POSTLUDE_STORAGE_URL, upload it again"
+        )
         raise UnusableFile(message)
     with file:
         examine(file, record, content)

@@ -12,7 +12,7 @@ class UnusableFile(Exception):
 
 
 class StorageUnavailable(PostludeError):
-    """Temporary: the storage could not be written or read (disk full, folder not ours)."""
+    """Temporary: the storage could not be written or read (disk full, server down)."""
 
     code: ClassVar[str] = "storage-unavailable"
     status: ClassVar[int] = 503

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import structlog
 
 from actors.files.errors import StorageUnavailable
+from actors.files.key import KEY, checked, of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,11 +26,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-THUMBNAIL = ".thumbnail.jpg"
-"""Behind a file's id: the key of its thumbnail."""
-_ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_KEY = re.compile(rf"({_ID})(?:{re.escape(THUMBNAIL)})?")
-_PART = re.compile(rf"{_KEY.pattern}\.[0-9a-f]{{16}}\.part")
+_PART = re.compile(rf"{KEY.pattern}\.[0-9a-f]{{16}}\.part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +53,9 @@ class Folder:
 
     def delete(self, file_id: str) -> None:
         """Remove a file and its thumbnail."""
+        keys = of_file(file_id)
         with _in_plain_words("write", self.path):
-            for key in (file_id, file_id + THUMBNAIL):
+            for key in keys:
                 self._place(key).unlink(missing_ok=True)
 
     def clear_drafts(self, before: datetime) -> int:
@@ -69,14 +67,11 @@ class Folder:
     def ids(self, before: datetime) -> Iterator[str]:
         """Return the ids of published files, and of files whose thumbnail is all that is left."""
         for entry in self._entries(before):
-            if match := _KEY.fullmatch(entry.name):
+            if match := KEY.fullmatch(entry.name):
                 yield match[1]
 
     def _place(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            message = f"{key!r} is no key of a file; a key is the id that POST /files gave"
-            raise ValueError(message)
-        return self.path / key
+        return self.path / checked(key)
 
     def _make(self) -> None:
         if not self.path.is_dir():

@@ -1,4 +1,4 @@
-"""Where the bytes of files are kept: in a folder. Another kind of storage is one more class here.
+"""Where the bytes of files are kept: in a folder or a bucket. Another kind is one more class here.
 
 A key is a file's id, or that with ``THUMBNAIL`` behind it. Nothing that a client sent is ever part
 of a key, and no key can lead to the ledger's files: closing one of those would drop the locks of the
@@ -7,12 +7,16 @@ whole process (CORRECTNESS 8).
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from sqlalchemy.engine import make_url
 
+from actors.files import bucket_address
+from actors.files.bucket import Bucket
+from actors.files.bucket_draft import LARGEST
 from actors.files.folder import Folder
 from postlude.errors import SettingsError
 
@@ -52,17 +56,35 @@ class Storage(Protocol):
         """Remove drafts that nobody writes any more, last written before then; return how many."""
 
     def ids(self, before: datetime) -> Iterator[str]:
-        """Return the ids of the files that were published before then, some perhaps twice."""
+        """Return the ids of files that were surely published before then, some perhaps twice."""
 
 
 def storage(settings: Settings) -> Storage:
     """Return the storage that ``settings`` ask for; SettingsError if they make no sense."""
+    if settings.storage_url.lower().startswith("s3:"):
+        return _bucket(settings)
     return Folder(_folder(settings))
 
 
 def check(settings: Settings) -> None:
-    """Raise SettingsError, naming the variable, if no file could be stored with ``settings``."""
-    storage(settings)
+    """Raise SettingsError, naming the variable, if no file could be stored with ``settings``.
+
+    Asks no server: one that is down when a process starts is no reason not to start.
+    """
+    if isinstance(storage(settings), Bucket) and not find_spec("boto3"):
+        message = (
+            "POSTLUDE_STORAGE_URL: files are kept in a bucket by boto3, which is not installed; "
+            "install what requirements.lock names, or: pip install boto3"
+        )
+        raise SettingsError(message)
+
+
+def _bucket(settings: Settings) -> Bucket:
+    address = bucket_address.parse(settings.storage_url)
+    if settings.file_limit > LARGEST:
+        message = f"POSTLUDE_FILE_LIMIT: a file in a bucket has at most {LARGEST} bytes; write less"
+        raise SettingsError(message)
+    return Bucket(address, settings.data_dir)
 
 
 def _folder(settings: Settings) -> Path:
@@ -79,12 +101,17 @@ def _folder(settings: Settings) -> Path:
 def _chosen(settings: Settings) -> Path:
     if not settings.storage_url:
         return (settings.data_dir / "files").resolve()
-    url = urlsplit(settings.storage_url)
+    scheme = settings.storage_url.partition(":")[0]
+    try:
+        url = urlsplit(settings.storage_url)
+    except ValueError:
+        url = urlsplit("")
     path = Path(unquote(url.path))
     if url.scheme != "file" or url.netloc not in {"", "localhost"} or not path.is_absolute():
         message = (
-            f"POSTLUDE_STORAGE_URL: {url.scheme or 'this'!r} is no storage that is supported; leave "
-            "it unset for {data_dir}/files, or write file:///an/absolute/folder"
+            f"POSTLUDE_STORAGE_URL: {scheme[:20]!r} with what follows it is no storage that is "
+            "supported; leave it unset for {data_dir}/files, or write file:///an/absolute/folder or "
+            "s3://bucket"
         )
         raise SettingsError(message)
     return path.resolve()

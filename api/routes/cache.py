@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from functools import partial
 from hashlib import sha256
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Header, Path, Request, Response
 
 from actors.cache import refresh_cache, store
+from actors.cache.contract import Cache, Entry
+from actors.cache.errors import CacheUnavailable
 from actors.cache.loaders import Loader, find
-from actors.cache.store import Entry
-from api.openapi import ADDS, READS, responses
+from api.idempotency import KeyRoute
+from api.openapi import ADDS, IDEMPOTENCY_KEY, READS, responses
 from api.openapi import LOCATION as LOCATION_OF_TASK
 from api.resources import Accepted, CacheEntry, reference
-from postlude import BackgroundTasks, process
+from postlude import BackgroundTasks
 from postlude.ledger import clock
 
-router = APIRouter(prefix="/cache", tags=["use cases"])
+log = structlog.get_logger()
+router = APIRouter(prefix="/cache", tags=["use cases"], route_class=KeyRoute)
 
 PAUSE = timedelta(seconds=10)
 """How often readers of a stale value have it refreshed, however many they are."""
@@ -50,7 +53,8 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     summary="Read from the cache",
     response_description="The last value that was loaded.",
     response_model=CacheEntry,
-    responses=_ANSWERS | responses(*READS, "ledger-busy", "accept-unknown", "unknown-cache-key"),
+    responses=_ANSWERS
+    | responses(*READS, "ledger-busy", "accept-unknown", "unknown-cache-key", "cache-unavailable"),
 )
 def get_cached(
     response: Response,
@@ -63,16 +67,10 @@ def get_cached(
     `stale` says that it is older than it should be, `error` that the last attempt to refresh it
     failed; `refreshed_at` is null, and so is `value`, until there is a first one.
     """
-    loader, now = find(key), clock.now()
-    ledger = process.current().ledger
-    with ledger.read() as connection:
-        entry = store.get(connection, key, now)
+    loader, now, cache = find(key), clock.now(), store.current()
+    entry = cache.get(key, now)
     found = _resource(loader, entry, now)
-    if (
-        found.stale
-        and entry.may_ask(now, PAUSE)
-        and ledger.write(partial(store.ask, key=key, now=now, pause=PAUSE))
-    ):
+    if found.stale and _asks(cache, key, entry, now):
         background_tasks.add_task(refresh_cache, key, as_of=now - loader.fresh_for)
     headers = _headers(found, entry.age(now))
     if if_none_match is not None and _matches(if_none_match, headers["etag"]):
@@ -88,6 +86,7 @@ def get_cached(
     summary="Refresh a value in the cache",
     response_description="Accepted: the value is loaded once this response is out.",
     responses=LOCATION_OF_TASK | responses(*ADDS, "unknown-cache-key"),
+    openapi_extra=IDEMPOTENCY_KEY,
 )
 def refresh_cached(
     request: Request, response: Response, background_tasks: BackgroundTasks, key: Key
@@ -100,6 +99,22 @@ def refresh_cached(
     task = reference(request, background_tasks.add_task(refresh_cache, key, as_of=clock.now()))
     response.headers["location"] = task.url
     return Accepted(message="The value is refreshed in the background", tasks=[task])
+
+
+def _asks(cache: Cache, key: str, entry: Entry, now: datetime) -> bool:
+    """Say whether this reader is to have a stale value refreshed.
+
+    A cache that can be read but not written (full, a replica) serves the values that it has.
+    """
+    if not entry.may_ask(now, PAUSE):
+        return False
+    try:
+        return cache.ask(key, now=now, pause=PAUSE)
+    except CacheUnavailable as error:
+        if entry.as_of is None:
+            raise
+        log.warning("cache.not_written", key=key, error=str(error))
+        return False
 
 
 def _resource(loader: Loader, entry: Entry, now: datetime) -> CacheEntry:

@@ -13,14 +13,14 @@ from actors.analytics import MOST, record_events
 from actors.analytics.event import Event, Instant, batches
 from actors.analytics.summary import Window, hourly
 from api import examples
-from api.json_bodies import JsonRoute
-from api.openapi import ADDS, JSON, LOCATION, READS, responses
+from api.idempotency import JsonKeyRoute
+from api.openapi import ADDS, IDEMPOTENCY_KEY, JSON, LOCATION, READS, responses
 from api.problems import Code, HttpProblem
 from api.resources import Accepted, EventCount, EventSummary, Text, reference
 from postlude import BackgroundTasks, process
 from postlude.ledger import clock
 
-router = APIRouter(tags=["use cases"], route_class=JsonRoute)
+router = APIRouter(tags=["use cases"], route_class=JsonKeyRoute)
 
 _ENVELOPE = len('{"events":[]}')
 _LIST = TypeAdapter(Annotated[list[Event], Field(min_length=1, max_length=MOST)])
@@ -68,6 +68,7 @@ class SummaryQuery(BaseModel):
     summary="Record one event or several",
     response_description="Accepted: the events are stored once this response is out.",
     responses=LOCATION | responses(*ADDS, *JSON),
+    openapi_extra=IDEMPOTENCY_KEY,
 )
 def record(
     request: Request, response: Response, background_tasks: BackgroundTasks, events: Events

@@ -17,8 +17,9 @@ from actors.files import process_file, records
 from actors.files.errors import StorageUnavailable
 from actors.files.storage import storage
 from api import uploads
+from api.idempotency import UploadRoute, note
 from api.multipart import FIELD
-from api.openapi import ADDS, READS, responses
+from api.openapi import ADDS, IDEMPOTENCY_KEY, READS, location, responses
 from api.problems import Code, HttpProblem
 from api.resources import (
     FileDetail,
@@ -39,18 +40,7 @@ from postlude.process import current
 from postlude.states import State
 
 log = structlog.get_logger()
-router = APIRouter(tags=["use cases"])
-
-_LOCATION: dict[int | str, dict[str, Any]] = {
-    202: {
-        "headers": {
-            "Location": {
-                "schema": {"type": "string"},
-                "description": "Where the file's profile will be.",
-            }
-        }
-    }
-}
+router = APIRouter(tags=["use cases"], route_class=UploadRoute)
 
 _BODY: dict[str, Any] = {
     "required": True,
@@ -60,6 +50,7 @@ _BODY: dict[str, Any] = {
             "schema": {
                 "type": "object",
                 "required": [FIELD],
+                "additionalProperties": False,
                 "properties": {FIELD: {"type": "string", "format": "binary"}},
             },
             "examples": {"table": {"value": {FIELD: "name,born\nAda,1815-12-10\n"}}},
@@ -72,6 +63,7 @@ async def received(request: Request) -> AsyncIterator[Upload]:
     """Store the uploaded file, and remove it again if the request fails after all."""
     settings = request.app.state.settings
     upload = await uploads.receive(request, storage(settings), limit=settings.file_limit)
+    note(request, upload)
     try:
         yield upload
     finally:
@@ -87,9 +79,9 @@ async def received(request: Request) -> AsyncIterator[Upload]:
     operation_id="upload_file",
     summary="Upload a file and have it looked at in the background",
     response_description="Accepted: the file is stored, its task runs once this response is out.",
-    responses=_LOCATION
+    responses=location("Where the file's profile will be.")
     | responses(*ADDS, "bad-request", "unsupported-media-type", "storage-unavailable"),
-    openapi_extra={"requestBody": _BODY},
+    openapi_extra=IDEMPOTENCY_KEY | {"requestBody": _BODY},
 )
 async def upload_file(
     request: Request,

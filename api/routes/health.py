@@ -16,8 +16,9 @@ from sqlalchemy import Connection, select
 from api.openapi import ANY, responses
 from api.problems import Code, HttpProblem
 from postlude import process
-from postlude.errors import LedgerError
+from postlude.errors import LedgerError, LedgerTooNew
 from postlude.ledger import clock, schema
+from postlude.ledger.compatible import must_fit
 from postlude.ledger.queries import incarnations
 from postlude.process import Process
 
@@ -47,14 +48,19 @@ async def livez() -> Health:
     operation_id="get_readiness",
     response_description="It is ready.",
     summary="Can this process serve requests?",
-    responses=responses(*ANY, "not-ready"),
+    responses=responses(*ANY, "not-ready", "ledger-too-new"),
 )
 def readyz() -> Health:
-    """Check that the ledger can be read and written and that its schema is the one needed here."""
+    """Check that the ledger can be read and written and that its schema is the one needed here.
+
+    In the middle of a deploy, `ledger-too-new` says that only newer processes can serve.
+    """
     try:
         current = process.current()
         with current.ledger.read() as connection:
             faults = [*_schema_faults(connection), *_heartbeat_faults(connection, current)]
+    except LedgerTooNew:
+        raise
     except LedgerError as error:
         faults = [f"ledger: {error}"]
     if faults:
@@ -68,8 +74,7 @@ def _schema_faults(connection: Connection) -> Iterator[str]:
     ).one()
     if version < schema.VERSION:
         yield f"schema: it is {version}, this code needs {schema.VERSION}: run `postlude migrate`"
-    if compatible_from > schema.VERSION:
-        yield f"schema: it needs code {compatible_from}, this is {schema.VERSION}: update it"
+    must_fit(compatible_from)
 
 
 def _heartbeat_faults(connection: Connection, current: Process) -> Iterator[str]:

@@ -12,11 +12,12 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from actors.activity import write_log
 from actors.mail import send_notification
-from api.openapi import ADDS, LOCATION, responses
+from api.idempotency import KeyRoute
+from api.openapi import ADDS, IDEMPOTENCY_KEY, LOCATION, responses
 from api.resources import Accepted, reference
 from postlude import BackgroundTasks, TaskHandle
 
-router = APIRouter(tags=["use cases"])
+router = APIRouter(tags=["use cases"], route_class=KeyRoute)
 
 Email = Annotated[
     str,
@@ -49,6 +50,7 @@ async def get_query(background_tasks: BackgroundTasks, q: Q = None) -> TaskHandl
     summary="Send a notification in the background",
     response_description="Accepted: the tasks run once this response is out.",
     responses=LOCATION | responses(*ADDS),
+    openapi_extra=IDEMPOTENCY_KEY,
 )
 async def notify(  # noqa: PLR0917 # FastAPI passes by name
     request: Request,

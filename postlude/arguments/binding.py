@@ -84,6 +84,14 @@ class Binding:
         if twice:
             raise faults.refusal(self.actor, [faults.repeated(name) for name in sorted(twice)])
 
+    def taker(self, given: int) -> str:
+        """Return the parameter that takes one more positional argument after ``given`` ones."""
+        if given < len(self.positional):
+            return self.positional[given]
+        if self.rest is None:
+            raise faults.refusal(self.actor, [self._too_many(given + 1, faults.PIPED)])
+        return self.rest
+
     def call(self, named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return validated arguments as the call's; ``named`` is used up.
 
@@ -125,11 +133,11 @@ class Binding:
             named[self.extra] = extra
         return named
 
-    def _too_many(self, given: int) -> faults.Fault:
+    def _too_many(self, given: int, why: str = "") -> faults.Fault:
         taken = len(self.positional)
         noun = "argument" if taken == 1 else "arguments"
         verb = "was" if given == 1 else "were"
-        words = f"takes {taken} positional {noun} but {given} {verb} given"
+        words = f"takes {taken} positional {noun} but {given} {verb} given{why}"
         return faults.Fault((), f"The actor {words}", words)
 
     def _not_by_keyword(self, name: Any) -> faults.Fault:

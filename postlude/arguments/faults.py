@@ -22,6 +22,8 @@ _FAULTS_LIMIT = 20
 _SPOKEN_LIMIT = 5
 _READ_LIMIT = 100
 _MISSING = "The argument is missing"
+PIPED = ", the last of them the result of the step before it; pipe_ignore=True leaves that out"
+"""Words to add to a fault that only a step of a pipeline has."""
 
 
 @dataclass(frozen=True, slots=True)

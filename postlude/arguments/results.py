@@ -55,7 +55,7 @@ def jsonable(value: Any) -> Any:
 
 def _may_hold_nan(data: bytes) -> bool:
     # Models write NaN as null, Decimals as a string.
-    return any(word in data for word in (b"null", b"NaN", b"Infinity"))
+    return b"null" in data or b"NaN" in data or b"Infinity" in data
 
 
 def _unwritable(value: Any, error: Exception) -> BadResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
@@ -67,6 +68,11 @@ class ArgumentsSchema:
         named: dict[str, Any] = self.reader.validate_json(data, by_alias=True, by_name=True)
         return named
 
+    def without(self, name: str) -> ArgumentsSchema:
+        """Return the schema of all parameters but one, which comes later; takes milliseconds."""
+        core = _reduced(self.core, lambda names: names - {name})
+        return _made(core, self.inexact - {name}, self.unresolved)
+
 
 def compile_schema(
     signature: inspect.Signature, fn: Callable[..., Any], actor: str
@@ -77,16 +83,7 @@ def compile_schema(
     """
     named = _NamedArguments(signature, fn, actor)
     core = TypeAdapter(Annotated[dict[str, Any], named], config=_CONFIG).core_schema
-    inexact = frozenset(named.inexact)
-    return ArgumentsSchema(
-        core=core,
-        validator=SchemaValidator(core, _CORE_CONFIG),
-        serializer=SchemaSerializer(core, _CORE_CONFIG),
-        inexact=inexact,
-        reader=SchemaValidator(_only(inexact, core), _CORE_CONFIG) if inexact else None,
-        by_alias=not _aliases_differ(core),
-        unresolved=named.unresolved,
-    )
+    return _made(core, frozenset(named.inexact), named.unresolved)
 
 
 class _NamedArguments:
@@ -164,12 +161,27 @@ class _NamedArguments:
         return faults.refusal(self._actor, [fault])
 
 
-def _only(names: Collection[str], schema: Any) -> Any:
-    """Return the schema of named arguments that looks at ``names`` and ignores all others."""
+def _made(core: Any, inexact: frozenset[str], unresolved: Mapping[str, str]) -> ArgumentsSchema:
+    reader = _reduced(core, lambda _names: inexact, extra_behavior="ignore")
+    return ArgumentsSchema(
+        core=core,
+        validator=SchemaValidator(core, _CORE_CONFIG),
+        serializer=SchemaSerializer(core, _CORE_CONFIG),
+        inexact=inexact,
+        reader=SchemaValidator(reader, _CORE_CONFIG) if inexact else None,
+        by_alias=not _aliases_differ(core),
+        unresolved=unresolved,
+    )
+
+
+def _reduced(
+    schema: Any, choose: Callable[[AbstractSet[str]], Collection[str]], **changes: str
+) -> Any:
+    """Return the schema of named arguments with only those parameters that ``choose`` returns."""
     if schema["type"] == "definitions":
-        return {**schema, "schema": _only(names, schema["schema"])}
-    fields = {name: schema["fields"][name] for name in names}
-    return {**schema, "fields": fields, "extra_behavior": "ignore"}
+        return {**schema, "schema": _reduced(schema["schema"], choose, **changes)}
+    fields = {name: schema["fields"][name] for name in choose(schema["fields"].keys())}
+    return {**schema, **changes, "fields": fields}
 
 
 def _aliases_differ(schema: Any) -> bool:

@@ -37,7 +37,15 @@ class Signature:
     value. Only what an annotation's own validator raises besides ValueError passes through.
     """
 
-    __slots__ = ("_binding", "_fn", "_json_schema", "_schema", "_signature", "actor_name")
+    __slots__ = (
+        "_binding",
+        "_fn",
+        "_json_schema",
+        "_partial",
+        "_schema",
+        "_signature",
+        "actor_name",
+    )
 
     def __init__(self, fn: Callable[..., Any], actor_name: str) -> None:
         self.actor_name = actor_name
@@ -45,6 +53,7 @@ class Signature:
         self._signature = signature_of(self._fn)
         self._binding = Binding.of(self._signature, actor_name)
         self._schema: ArgumentsSchema | None = None
+        self._partial: dict[str, ArgumentsSchema] = {}
         self._json_schema: dict[str, Any] | None = None
 
     @classmethod
@@ -68,13 +77,24 @@ class Signature:
         They are coerced as their annotations say ("5" fits an ``int``). What would not come back
         from JSON as it is now is refused.
         """
-        schema = self._compiled()
+        return self._encode(self._compiled(), self._binding.bind(args, kwargs), limit)
+
+    def encode_piped(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], *, limit: int | None = None
+    ) -> tuple[str, str]:
+        """Do the same for a call that gets one more positional argument later, when it is known.
+
+        Returns the JSON text and the parameter that takes it. If that is ``*args``, the text has a list
+        there, at whose end it belongs.
+        """
+        taker = self._binding.taker(len(args))
         named = self._binding.bind(args, kwargs)
-        try:
-            checked = schema.validator.validate_python(named, by_alias=True, by_name=True)
-        except ValidationError as error:
-            raise self._misfit(schema, error, named) from None
-        return stored(schema, self.actor_name, checked, limit)
+        if taker == self._binding.rest:
+            named.setdefault(taker, [])
+            return self._encode(self._compiled(), named, limit), taker
+        if taker in named:
+            raise self._refusal(faults.repeated(taker))
+        return self._encode(self._without(taker), named, limit), taker
 
     def encode_named(self, named: Mapping[str, Any], *, limit: int | None = None) -> str:
         """Do the same for arguments as HTTP brings them: a JSON object, datetimes being strings.
@@ -117,6 +137,19 @@ class Signature:
         """Return 16 hex digits that change when the JSON schema does."""
         canonical = json.dumps(self._described(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def _encode(self, schema: ArgumentsSchema, named: dict[str, Any], limit: int | None) -> str:
+        try:
+            checked = schema.validator.validate_python(named, by_alias=True, by_name=True)
+        except ValidationError as error:
+            raise self._misfit(schema, error, named) from None
+        return stored(schema, self.actor_name, checked, limit)
+
+    def _without(self, name: str) -> ArgumentsSchema:
+        found = self._partial.get(name)
+        if found is None:
+            found = self._partial[name] = self._compiled().without(name)
+        return found
 
     def _compiled(self) -> ArgumentsSchema:
         if self._schema is None:

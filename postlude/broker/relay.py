@@ -19,6 +19,7 @@ from postlude.ledger.queries.ready import next_due
 from postlude.ledger.transitions.promote import promote
 
 if TYPE_CHECKING:
+    from postlude.ledger.engine import BareConnection
     from postlude.process import Process
 
 log = structlog.get_logger()
@@ -35,6 +36,7 @@ class Relay:
     def __init__(self, owner: Process) -> None:
         self._process = owner
         self._news = owner.pulse.listen()
+        self._reader: BareConnection | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="relay", daemon=True)
         self._thread.start()
@@ -52,18 +54,23 @@ class Relay:
                 pause = self._pass()
             except (LedgerError, BrokerAway) as error:
                 log.warning("relay.failed", error=str(error))
+                self._close_reader()
                 self._stop.wait(AFTER_ERROR_S)
             except Exception:
                 log.exception("relay.failed")
                 self._stop.wait(AFTER_ERROR_S)
             else:
                 self._news.wait(pause)
+        self._close_reader()
 
     def _pass(self) -> float:
         """Promote and publish what is due; returns for how long to sleep if there is no news."""
         self._news.clear()
-        with self._process.ledger.read() as connection:
-            due = next_due(connection)
+        if self._process.ledger.outgrown:  # newer processes see to it
+            return LONGEST_SLEEP_S
+        # Under load this is asked 200 times a second, hence a connection of its own.
+        self._reader = self._reader or self._process.ledger.connect()
+        due = next_due(self._reader)
         now = clock.now()
         if due is not None and due <= now:
             self._process.ledger.write(partial(promote, now=now, limit=BATCH))
@@ -71,3 +78,8 @@ class Relay:
         if due is None:
             return LONGEST_SLEEP_S
         return min(LONGEST_SLEEP_S, max(0.0, (due - now).total_seconds()))
+
+    def _close_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()

@@ -10,7 +10,9 @@ from postlude.cli.demo import demo
 from postlude.cli.health import health
 from postlude.cli.migrate import migrate
 from postlude.cli.run import run
+from postlude.cli.scheduler import scheduler
 from postlude.cli.settings import settings
+from postlude.cli.tasks import tasks
 from postlude.cli.version import version
 from postlude.errors import PostludeError
 
@@ -21,8 +23,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (run, demo, migrate, health, settings, version):
+for command in (run, demo, scheduler, migrate, health, settings, version):
     app.command()(command)
+app.add_typer(tasks, name="tasks")
 
 
 def main() -> None:

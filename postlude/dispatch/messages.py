@@ -1,4 +1,4 @@
-"""What may be handed to ``add_task`` as a durable task, and the message it stands for."""
+"""What may be handed to ``add_task`` as durable work, and the messages it stands for."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from postlude.broker import broker
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from dramatiq import Broker
+
     from postlude.ledger.task import NewTask
 
 
@@ -22,21 +24,44 @@ def durable(func: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewT
     """Return the task that ``add_task(func, *args, **kwargs)`` means; None for a plain function.
 
     An actor, its ``send`` or ``send_with_options``, a partial of these, or a message is a task.
-    Raises BadArguments if the arguments do not fit, TypeError for a pipeline or a group, ValueError
-    for a foreign actor.
+    Raises BadArguments if the arguments do not fit, ValueError for a foreign actor.
     """
     if isinstance(func, Actor):
         return with_options(func, args=args, kwargs=kwargs)
     if isinstance(func, Message):
         return broker().prepare(func)
-    if isinstance(func, pipeline | group):
-        _refuse_composition(func)
     if isinstance(func, partial):
         return durable(func.func, (*func.args, *args), {**func.keywords, **kwargs})
     generic = getattr(func, "__actor__", None)  # where a GenericActor has its actor
     if isinstance(generic, Actor):
         return with_options(generic, args=args, kwargs=kwargs)
     return _sent(func, args, kwargs)
+
+
+def composed(func: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[NewTask] | None:
+    """Return the tasks that ``add_task`` of a pipeline or group means, in order; None for others.
+
+    Its ``run``, or a partial of that, means the same. Raises what :func:`durable` raises, and
+    BadOptions for what cannot be run as a whole.
+    """
+    if isinstance(func, partial):
+        return composed(func.func, (*func.args, *args), {**func.keywords, **kwargs})
+    is_run = getattr(func, "__name__", "") == "run"
+    work = getattr(func, "__self__", None) if is_run else func
+    if not isinstance(work, pipeline | group):
+        return None
+    return _unfolded(work, *args, **kwargs)
+
+
+def _unfolded(work: pipeline | group, *, delay: timedelta | int | None = None) -> list[NewTask]:
+    ours = broker()
+    if work.broker is not ours:
+        _refuse_foreign(f"this {type(work).__name__}", work.broker)
+    return ours.unfold(work, delay=_milliseconds(delay))
+
+
+def _milliseconds(delay: timedelta | int | None) -> int | None:
+    return delay // timedelta(milliseconds=1) if isinstance(delay, timedelta) else delay
 
 
 def _sent(func: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NewTask | None:
@@ -65,36 +90,17 @@ def with_options(
     """
     ours = broker()
     if actor.broker is not ours:
-        _refuse_foreign(actor)
-    if isinstance(delay, timedelta):
-        delay = delay // timedelta(milliseconds=1)
-    return ours.prepare(_message(actor, tuple(args), dict(kwargs or {}), options), delay=delay)
+        _refuse_foreign(f"actor {actor.actor_name!r}", actor.broker)
+    if delay is None and not options and type(actor) is Actor:
+        return ours.prepare_call(actor, tuple(args), kwargs or {})
+    message = actor.message_with_options(args=tuple(args), kwargs=dict(kwargs or {}), **options)
+    return ours.prepare(message.copy(message_id=str(uuid7())), delay=_milliseconds(delay))
 
 
-def _message(
-    actor: Actor[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]
-) -> Message[Any]:
-    """Return the actor's message with an id that sorts by time; the usual case by the short way."""
-    id_ = str(uuid7())
-    if type(actor) is Actor and not options:
-        return Message(actor.queue_name, actor.actor_name, args, kwargs, {}, message_id=id_)
-    message = actor.message_with_options(args=args, kwargs=kwargs, **options)
-    return message.copy(message_id=id_)
-
-
-def _refuse_composition(func: pipeline | group) -> NoReturn:
-    kind = type(func).__name__
+def _refuse_foreign(what: str, broker: Broker) -> NoReturn:
+    other = type(broker)
     message = (
-        f"a {kind} cannot be added to a response yet, that comes later; add its actors one by one,"
-        f" or call {kind}.run() where it need not wait for the response"
-    )
-    raise TypeError(message)
-
-
-def _refuse_foreign(actor: Actor[..., Any]) -> NoReturn:
-    other = type(actor.broker)
-    message = (
-        f"actor {actor.actor_name!r} is bound to another broker"
+        f"{what} is bound to another broker"
         f" ({other.__module__}.{other.__qualname__}), so Postlude cannot keep its tasks; import"
         " postlude before the module that declares it, and call no dramatiq.set_broker()"
     )

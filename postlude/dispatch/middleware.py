@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from postlude.dispatch import promises
 from postlude.dispatch.exchange import SCOPE_KEY, Exchange, Refused, current
 from postlude.dispatch.problem import problem
 
@@ -36,6 +37,7 @@ class Release:
             await self.app(scope, receive, send)
             return
         exchange = scope[SCOPE_KEY] = Exchange()
+        promises.await_tasks()
 
         async def watched(message: Message) -> None:
             await send(message)
@@ -73,7 +75,7 @@ class Accept:
             last = not starts and _is_last(message)
             if exchange.refusal is not None:
                 return  # whoever swallowed the refusal does not get to answer instead
-            if (starts or last) and exchange.bundles:
+            if (starts or last) and exchange.owes_more:
                 await exchange.accept()
             exchange.started = exchange.started or starts
             exchange.complete = exchange.complete or last
@@ -93,6 +95,8 @@ class Accept:
 
 async def _after_failure(exchange: Exchange, error: Exception) -> None:
     """Raise what the server has to hear; return if the error is our refusal, to be answered."""
+    if exchange.refusal is None and exchange.excuses(error):
+        return
     if exchange.refusal is None:
         await _accept_leftovers(exchange, broken=not exchange.complete)
         raise error
@@ -107,7 +111,7 @@ async def _accept_leftovers(exchange: Exchange, *, broken: bool) -> None:
 
     A response that broke off takes what it had not promised with it, as any failed request does.
     """
-    late = [b for b in exchange.bundles if len(b.rows) > b.stored]
+    late = [b for b in exchange.bundles if b.is_fresh]
     if not late or exchange.refusal is not None:
         return
     ids = [row.id for bundle in late for row in bundle.rows[bundle.stored :]]

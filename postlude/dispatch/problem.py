@@ -1,4 +1,4 @@
-"""The answer to a request whose tasks could not be accepted: an RFC 9457 problem."""
+"""The answer to a request whose tasks are not accepted: an RFC 9457 problem, or what it got before."""
 
 from __future__ import annotations
 
@@ -8,20 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from postlude.errors import AcceptUnknown, LedgerError, PostludeError
+from postlude.dispatch.answers import Answered, again
+from postlude.errors import (
+    AcceptUnknown,
+    BadIdempotencyKey,
+    IdempotencyMismatch,
+    LedgerError,
+    NotCommitted,
+    PostludeError,
+)
 
 if TYPE_CHECKING:
     from starlette.types import Scope
 
 _REQUEST_ID = "postlude.request_id"
 _RETRY_AFTER_S = "5"
+_TOLD = (LedgerError, NotCommitted, BadIdempotencyKey, IdempotencyMismatch)
+"""The others are the endpoint's mistakes, of which the client knows nothing."""
 
 
 def problem(error: PostludeError, scope: Scope) -> Response:
-    """Return ``error`` as application/problem+json; with the ids if their fate is unknown."""
-    if not isinstance(
-        error, LedgerError
-    ):  # the endpoint's mistake, of which the client knows nothing
+    """Return ``error`` as application/problem+json; with the ids if their fate is unknown.
+
+    If the request had been answered before, return that answer.
+    """
+    if isinstance(error, Answered):
+        return again(error.kept)
+    if not isinstance(error, _TOLD):
         error = PostludeError("the tasks of this request cannot be accepted; the log says why")
     body: dict[str, Any] = {
         "type": f"urn:postlude:problem:{error.code}",

@@ -1,7 +1,8 @@
 """Committing a batch of writes, whatever it takes.
 
 Writes are replayable, so those of a transaction that failed are simply run again: one by one if a
-write was to blame, which finds the culprit, or after a pause if the database was.
+write was to blame, or was too large for what room there is, which finds the culprit; or after a pause
+if the database was.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from postlude.errors import LedgerError
+from postlude.ledger import sqlite
 from postlude.ledger.engine import BareConnection
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ log = structlog.get_logger()
 RETRY_S = 0.25
 GIVE_UP_S = 4.0
 """How long writes are tried again while the database does not answer, before their waiters are told."""
+
+
+class NoRoom(LedgerError):
+    """The disk has no room for this write; nothing was stored. A smaller one may still fit."""
 
 
 @dataclass(slots=True)
@@ -58,9 +64,12 @@ class Committer:
             if error is None:
                 continue
             log.warning("ledger.write_failed", writes=len(group), error=str(error))
-            if not self._is_ours(error):
+            if isinstance(error, NoRoom):
+                self.close()
+            elif not self._is_ours(error):
                 groups = self._wait([group, *groups], error, started)
-            elif len(group) == 1:
+                continue
+            if len(group) == 1:
                 group[0].future.set_exception(error)
             else:
                 groups = [[write] for write in group] + groups
@@ -78,7 +87,7 @@ class Committer:
             with self._connection.raw_transaction() as tx:
                 results = [write.run(tx) for write in group]
         except BaseException as error:  # noqa: BLE001 - the waiters get it, and this thread lives on
-            return error
+            return _named(error)
         for write, result in zip(group, results, strict=True):
             write.future.set_result(result)
         return None
@@ -107,3 +116,13 @@ class Committer:
             groups = [group for group in groups if group]
         time.sleep(RETRY_S)
         return groups
+
+
+def _named(error: BaseException) -> BaseException:
+    """Tell that the disk is full from other trouble with the database, which a pause may cure."""
+    if not sqlite.has_no_room(error):
+        return error
+    message = f"the ledger has no room for this: {error}; nothing was stored, make room on its disk"
+    refusal = NoRoom(message)
+    refusal.__cause__ = error
+    return refusal

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import TimeoutError as Late
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
 from postlude.errors import AcceptUnknown, LedgerBusy, LedgerError
-from postlude.ledger.compatible import check
+from postlude.ledger import schema
+from postlude.ledger.compatible import check, fits, must_fit
 from postlude.ledger.engine import BareConnection, build_engine, reading
 from postlude.ledger.writer import Writer
 
@@ -37,7 +40,26 @@ class Ledger:
         self._engine = build_engine(settings)
         self._timeout = settings.write_timeout
         check(self._engine)
+        self.compatible_from = schema.VERSION
+        """The oldest version of the code that may work here, as the last heartbeat has found."""
         self._writer = Writer(self._engine, capacity=settings.write_queue, polite=polite)
+
+    @property
+    def wal(self) -> Path:
+        """The write-ahead log: every commit begins with a write to it."""
+        return Path(f"{self._engine.url.database}-wal")
+
+    @property
+    def outgrown(self) -> bool:
+        """Say whether a newer version has taken over, in which this code may store nothing new."""
+        return not fits(self.compatible_from)
+
+    def must_fit(self) -> None:
+        """Raise LedgerTooNew if :attr:`outgrown`; to be called before anything new is stored.
+
+        What reports how something ended is stored all the same. Asks nobody.
+        """
+        must_fit(self.compatible_from)
 
     def submit(self, write: Callable[[Tx], T], *, patient: bool = False) -> Future[T]:
         """Run ``write`` in the next transaction; the future resolves after its commit.
@@ -83,6 +105,18 @@ class Ledger:
         except (DBAPIError, driver.Error) as error:
             message = f"the ledger could not be opened: {error}"
             raise LedgerError(message) from error
+
+    def log_size(self) -> int:
+        """Return how many bytes the file with SQLite's write-ahead log has."""
+        try:
+            return self.wal.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def trim_log(self) -> bool:
+        """Empty that file. Keeps writers waiting for some 20 ms at a time; False: not now."""
+        with closing(self.connect()) as connection:
+            return connection.trim_log()
 
     def close(self) -> None:
         """Write what is waiting, then close every connection."""

@@ -59,17 +59,30 @@ tasks = Table(
     Column(
         "crashes", Integer, nullable=False, comment="deaths that only this task can have caused"
     ),
-    Column("suspect", SmallInteger, nullable=False, comment="1: runs alone, its holder died"),
+    Column(
+        "suspect",
+        SmallInteger,
+        nullable=False,
+        comment="how far it is suspected: postlude.policy.crash",
+    ),
     Column("cancel_requested", SmallInteger, nullable=False),
     Column("result", Text),
     Column("progress", Text),
     Column("correlation_id", Text),
     Column("trace_context", Text),
+    Column("waits_for", String(36), comment="task or group that it waits, or has waited, for"),
+    Column("followed", SmallInteger, nullable=False, comment="1: a step or a group waits for it"),
+    Column("group_id", String(36), comment="group that is complete when its members have ended"),
+    Column("pipe_into", Text, comment="parameter that takes the result of what it waits for"),
     Column("published_at", BigInteger),
     Column("created_at", BigInteger, nullable=False),
+    Column(
+        "renewed_at", BigInteger, comment="somebody asked for a retry: max_age counts from here"
+    ),
     Column("claimed_at", BigInteger),
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger),
+    Column("duplicate_of", String(36), comment="the task that had its unique key"),
 )
 Index("postlude_tasks_id", tasks.c.id, unique=True)
 Index(
@@ -101,8 +114,25 @@ Index(
     "postlude_tasks_finished",
     tasks.c.state,
     tasks.c.finished_at,
-    sqlite_where=text("finished_at IS NOT NULL"),
-    postgresql_where=text("finished_at IS NOT NULL"),
+    sqlite_where=text(
+        "finished_at IS NOT NULL AND (waits_for IS NULL OR reason IS NOT 'upstream-failed')"
+    ),
+    postgresql_where=text(
+        "finished_at IS NOT NULL"
+        " AND (waits_for IS NULL OR reason IS DISTINCT FROM 'upstream-failed')"
+    ),
+)
+Index(
+    "postlude_tasks_waiting",
+    tasks.c.waits_for,
+    sqlite_where=text("waits_for IS NOT NULL"),
+    postgresql_where=text("waits_for IS NOT NULL"),
+)
+Index(
+    "postlude_tasks_members",
+    tasks.c.group_id,
+    sqlite_where=text("group_id IS NOT NULL AND finished_at IS NULL"),
+    postgresql_where=text("group_id IS NOT NULL AND finished_at IS NULL"),
 )
 
 attempts = Table(
@@ -124,6 +154,8 @@ attempts = Table(
     Column("error_type", Text),
     Column("error_message", Text),
     Column("traceback", Text),
+    Column("fingerprint", String(16), comment="failures of one kind share it"),
+    Column("logs", Text, comment="JSON list of the lines it logged"),
 )
 
 deleted = Table(
@@ -133,6 +165,25 @@ deleted = Table(
     Column("deleted_at", BigInteger, nullable=False),
 )
 Index("postlude_deleted_at", deleted.c.deleted_at)
+
+keys = Table(
+    "postlude_keys",
+    metadata,
+    Column("scope", Text, primary_key=True, comment="what the key is unique among"),
+    Column("key", Text, primary_key=True),
+    Column("task", String(36), nullable=False, comment="who has it; of an answer, its first task"),
+    Column("held", Text, nullable=False, comment="until when: a Hold"),
+    Column("expires_at", BigInteger, comment="NULL: the state of the task decides"),
+    Column("fingerprint", String(64), comment="of the request that was answered"),
+    Column("answer", Text),
+)
+Index("postlude_keys_task", keys.c.task)
+Index(
+    "postlude_keys_expiry",
+    keys.c.expires_at,
+    sqlite_where=text("expires_at IS NOT NULL"),
+    postgresql_where=text("expires_at IS NOT NULL"),
+)
 
 incarnations = Table(
     "postlude_incarnations",
@@ -185,7 +236,7 @@ schedules = Table(
     Column("misfire_window", BigInteger, nullable=False, comment="microseconds"),
     Column("overlap", Text, nullable=False),
     Column("jitter", BigInteger, nullable=False, comment="microseconds"),
-    Column("declared_by", Text, nullable=False, comment="code, or api"),
+    Column("declared_by", Text, nullable=False, comment="code:<application>, or api"),
     Column("next_at", BigInteger, comment="NULL: will not fire again"),
     Column("last_at", BigInteger),
     Column("paused", SmallInteger, nullable=False),

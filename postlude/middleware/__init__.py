@@ -13,7 +13,10 @@ from postlude.middleware.age_limit import AgeLimit
 from postlude.middleware.callbacks import Callbacks
 from postlude.middleware.current_message import CurrentMessage
 from postlude.middleware.event_loop import EventLoop
+from postlude.middleware.group_callbacks import GroupCallbacks
 from postlude.middleware.interrupts import Interrupts
+from postlude.middleware.log_capture import LogCapture
+from postlude.middleware.pipelines import Pipelines
 from postlude.middleware.results import LedgerResults
 from postlude.middleware.retries import Retries
 from postlude.middleware.shutdown import Shutdown
@@ -33,11 +36,17 @@ def default_middleware(interrupts: Interrupts) -> list[Middleware]:
         # First in: a task that was handed back meanwhile stops here. Last out: by then everybody has
         # decided, so what it notes is the outcome.
         Tracking(),
+        # Right inside of tracking: what other hooks log about the attempt belongs to it, too.
+        LogCapture(),
         # Before the limits start to count: too old is too old.
         AgeLimit(),
         # Decides over a failure after callbacks and results have seen it, before tracking notes it.
         Retries(),
         Callbacks(),
+        # Sees the result after Results, whose text it can share. Who waits is released by the outcome.
+        Pipelines(),
+        # Only for group.run, which looks for it by its class; no hook of it does anything.
+        GroupCallbacks(),
         Results(backend=LedgerResults(), store_results=True),
         # The loop for async actors; runs per process, so its place does not matter.
         EventLoop(),

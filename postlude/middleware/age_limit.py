@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dramatiq.common import current_millis
+from dramatiq.middleware import AgeLimit as DramatiqAgeLimit
 from dramatiq.middleware import SkipMessage
 
 from postlude.middleware.base import TaskMiddleware
@@ -20,6 +21,7 @@ class AgeLimit(TaskMiddleware):
     """Fails tasks older than ``max_age`` milliseconds as ``expired``; no limit by default."""
 
     options = frozenset({"max_age"})
+    stands_for = DramatiqAgeLimit
 
     def started(self, broker: Broker, task: Delivery) -> None:
         """Raise SkipMessage for a task that is too old, having failed it."""

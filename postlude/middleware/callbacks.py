@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dramatiq.middleware import Shutdown
+from dramatiq.middleware import Callbacks as DramatiqCallbacks
+from dramatiq.middleware import Shutdown, SkipMessage
 
 from postlude.middleware.base import TaskMiddleware
+from postlude.middleware.cancelled import Cancelled
 
 if TYPE_CHECKING:
     from dramatiq import Broker
@@ -18,21 +20,36 @@ class Callbacks(TaskMiddleware):
     """Dramatiq's callbacks; like there, ``on_failure`` is told of every failed attempt.
 
     The callback is stored in the same transaction as the outcome that it tells of: a crash between
-    the two neither loses nor doubles it.
+    the two neither loses nor doubles it. Unlike there, ``on_failure`` is also told of a task that has
+    failed without being run; where no hook runs, :mod:`postlude.broker.callbacks` does that.
     """
 
     options = frozenset({"on_failure", "on_success"})
+    stands_for = DramatiqCallbacks
 
     def ended(
-        self, broker: Broker, task: Delivery, result: Any, error: BaseException | None
+        self,
+        broker: Broker,
+        task: Delivery,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
     ) -> None:
         """Send the callback that fits."""
-        if isinstance(error, Shutdown):
-            return
-        option = "on_success" if error is None else "on_failure"
-        actor = broker.get_actor(task.actor_name)
-        name = task.options.get(option) or actor.options.get(option)
-        if not name:
-            return
-        news = {"type": type(error).__name__, "message": str(error)} if error else result
-        broker.get_actor(name).send(task.as_json(), task.plain(news))
+        if exception is None:
+            _tell(broker, task, "on_success", result)
+        elif not isinstance(exception, Shutdown | Cancelled):
+            news = {"type": type(exception).__name__, "message": str(exception)}
+            _tell(broker, task, "on_failure", news, failed=True)
+
+    def skipped(self, broker: Broker, task: Delivery) -> None:
+        """Tell of a task that a middleware has failed before it ran, as one that is too old."""
+        if task.failed:
+            words = f"it was not run: {task.reason or 'a middleware has failed it'}"
+            _tell(broker, task, "on_failure", {"type": SkipMessage.__name__, "message": words})
+
+
+def _tell(broker: Broker, task: Delivery, option: str, news: Any, *, failed: bool = False) -> None:
+    name = task.options.get(option) or broker.get_actor(task.actor_name).options.get(option)
+    if name:
+        broker.get_actor(name).send(task.as_json(failed=failed), task.plain(news))

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from dramatiq.errors import Retry
+from dramatiq.middleware import Retries as DramatiqRetries
 from dramatiq.middleware import Shutdown, TimeLimitExceeded
 
 from postlude.middleware.base import TaskMiddleware
+from postlude.middleware.cancelled import Cancelled
 from postlude.policy.retry import Again, Dead, RetryRules, after_failure
 from postlude.states import Reason
 
@@ -33,22 +35,36 @@ class Retries(TaskMiddleware):
             "on_retry_exhausted",
         }
     )
+    stands_for = DramatiqRetries
 
     def ended(
-        self, broker: Broker, task: Delivery, result: Any, error: BaseException | None
+        self,
+        broker: Broker,
+        task: Delivery,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
     ) -> None:
         """Decide what follows a failure."""
         del result
-        if error is None or isinstance(error, Shutdown) or task.word is not None:
+        if (
+            exception is None
+            or isinstance(exception, Shutdown | Cancelled)
+            or task.word is not None
+        ):
             return
         actor = broker.get_actor(task.actor_name)
-        match _decide(actor, task, error):
+        match _decide(actor, task, exception):
             case Again(delay_ms):
-                log.info("task.retrying", delay_s=delay_ms / 1000, error=type(error).__name__)
+                log.info("task.retrying", delay_s=delay_ms / 1000, error=type(exception).__name__)
                 task.reschedule(delay_ms)
             case Dead(exhausted):
-                limit = isinstance(error, TimeLimitExceeded)
+                # Of a coroutine that did not end when it was interrupted, only the cause tells.
+                limit = isinstance(exception, TimeLimitExceeded) or isinstance(
+                    exception.__cause__, TimeLimitExceeded
+                )
                 task.give_up(Reason.TIME_LIMIT if limit else Reason.RETRIES_EXHAUSTED)
+                task.expected = not exhausted
                 if exhausted:
                     _tell(broker, actor, task)
 
@@ -69,4 +85,4 @@ def _tell(broker: Broker, actor: Actor[..., Any], task: Delivery) -> None:
     if name:
         rules = RetryRules.of(actor.options, task.options)
         counts = {"retries": task.task.retries, "max_retries": rules.max_retries}
-        broker.get_actor(name).send(task.as_json(), counts)
+        broker.get_actor(name).send(task.as_json(failed=True), counts)

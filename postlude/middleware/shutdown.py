@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from dramatiq.middleware import Shutdown as ShutdownInterrupt
+from dramatiq.middleware import ShutdownNotifications
 
 from postlude.middleware.base import TaskMiddleware
 
@@ -24,31 +25,40 @@ class Shutdown(TaskMiddleware):
     """
 
     options = frozenset({"notify_shutdown"})
+    stands_for = ShutdownNotifications
 
     def __init__(self, interrupts: Interrupts) -> None:
         self._interrupts = interrupts
-        self._wanting: set[int] = set()
+        self._wanting: dict[int, Delivery] = {}
 
     def started(self, broker: Broker, task: Delivery) -> None:
         """Note a thread whose actor wants to know."""
         actor = broker.get_actor(task.actor_name)
         if task.options.get("notify_shutdown", actor.options.get("notify_shutdown")):
-            self._wanting.add(threading.get_ident())
+            self._wanting[threading.get_ident()] = task
 
     def ended(
-        self, broker: Broker, task: Delivery, result: Any, error: BaseException | None
+        self,
+        broker: Broker,
+        task: Delivery,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
     ) -> None:
         """Forget it again."""
-        del broker, task, result, error
-        self._wanting.discard(threading.get_ident())
+        del broker, task, result, exception
+        self._wanting.pop(threading.get_ident(), None)
 
     def skipped(self, broker: Broker, task: Delivery) -> None:
         """Forget it again."""
         del broker, task
-        self._wanting.discard(threading.get_ident())
+        self._wanting.pop(threading.get_ident(), None)
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         """Interrupt them all."""
         del broker, worker
-        for thread in list(self._wanting):
-            self._interrupts.strike(thread, ShutdownInterrupt)
+        for thread, task in list(self._wanting.items()):
+            if task.apart is not None:
+                task.apart.interrupt()
+            else:
+                self._interrupts.strike(thread, ShutdownInterrupt)

@@ -1,4 +1,4 @@
-"""How long finished tasks are kept."""
+"""How long finished tasks are kept, and how much room that has become free."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from postlude.settings import Retention, Settings
+
+
+SPARE = 4_096
+"""Free pages of 4 KiB that the ledger always keeps for what comes next."""
+
+
+def excess(pages: int, free: int) -> int:
+    """Return how many of a file's ``pages`` are to go, of which ``free`` are unused.
+
+    A quarter of it may be free: a steady load with retention uses those again and again.
+    """
+    return free - max(SPARE, pages // 4)
 
 
 def cutoffs(settings: Settings, now: datetime) -> dict[State, datetime]:

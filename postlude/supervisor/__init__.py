@@ -17,10 +17,10 @@ from postlude.supervisor.herald import Herald, base_url, invitation, is_ready
 from postlude.supervisor.output import Output
 from postlude.supervisor.preflight import check_folder, check_parts, choose_port
 from postlude.supervisor.rehearsal import rehearse
-from postlude.supervisor.role import Role, stack
+from postlude.supervisor.role import Application, Role, stack
 from postlude.supervisor.supervisor import Supervisor
 
-__all__ = ["prepare", "run_stack"]
+__all__ = ["Application", "prepare", "run_stack"]
 
 log = structlog.get_logger()
 
@@ -29,22 +29,27 @@ _LEAVING = timedelta(seconds=1.5)
 """What processes need on top of their tasks' time to say good-bye."""
 
 
-def prepare(settings: Settings, *, any_port: bool = False) -> Settings:
+def prepare(
+    settings: Settings, application: Application | None = None, *, any_port: bool = False
+) -> Settings:
     """Check what must be true and migrate the ledger; return the settings with the port in use.
 
     Raises SettingsError or LedgerError, each saying what to do. Nothing runs yet. ``any_port``: a
     taken port is replaced by a free one.
     """
-    check_parts(Path.cwd())
+    application = application or Application()
+    if application.is_ours:
+        check_parts(Path.cwd())
     check_folder(settings)
     port = choose_port(settings, another=any_port)
-    rehearse()
+    rehearse(application)
     upgrade(settings)
     return settings.model_copy(update={"port": port})
 
 
 def run_stack(
     settings: Settings,
+    application: Application | None = None,
     *,
     guests: Sequence[Role] = (),
     environment: Mapping[str, str] | None = None,
@@ -52,11 +57,14 @@ def run_stack(
 ) -> tuple[int, list[str]]:
     """Run everything until asked to stop; return the exit code and what a guest has reported.
 
-    ``settings`` come from :func:`prepare`. A guest is one more role, typically one that runs once.
+    ``settings`` come from :func:`prepare`, for the same ``application``: by default that of this
+    repository. A guest is one more role, typically one that runs once.
     ``environment`` is added to that of the stack's processes. ``invite``: once the API answers,
     print where it is and what to try.
     """
-    roles = [*stack(settings, {**_environment(settings), **(environment or {})}), *guests]
+    application = application or Application()
+    variables = {**_environment(settings), **(environment or {})}
+    roles = [*stack(settings, variables, application), *guests]
     output = Output(
         sys.stdout.buffer,
         [_OURS, *(role.name for role in roles)],
@@ -68,7 +76,7 @@ def run_stack(
 
     def announce() -> None:
         log.info("stack.ready", url=base_url(settings))
-        if invite and settings.log_format != "json":
+        if invite and application.is_ours and settings.log_format != "json":
             output.show(invitation(settings))
 
     supervisor = Supervisor(
@@ -76,7 +84,9 @@ def run_stack(
         output,
         deadline=settings.shutdown_timeout + _LEAVING,
         hanging=Watch(beats, limits(settings)),
-        each_turn=Herald(lambda: is_ready(base_url(settings)), announce),
+        each_turn=Herald(
+            lambda: is_ready(base_url(settings), any_answer=not application.is_ours), announce
+        ),
     )
     try:
         return supervisor.run(), supervisor.report

@@ -15,6 +15,10 @@ from postlude.settings import Settings
 _PARTS = ("api", "actors", "scheduler")
 
 
+_ROOM = bytes(256 * 1024)
+"""What a ledger that starts needs at least: its tables and the first pages of its log."""
+
+
 def check_folder(settings: Settings) -> None:
     """Make the data folder and write something into it. Raises SettingsError. May run twice."""
     folder = settings.data_dir
@@ -22,11 +26,11 @@ def check_folder(settings: Settings) -> None:
         for place in (folder, folder / "run"):
             folder = place
             place.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=place):
-                pass
+            with tempfile.TemporaryFile(dir=place) as file:
+                file.write(_ROOM)
     except OSError as error:
         message = (
-            f"the folder {folder} cannot be written ({error.strerror or error}); make it "
+            f"the folder {folder} cannot be written ({error.strerror or error}); make room, make it "
             "writable for this user, or choose another: POSTLUDE_DATA_DIR=/some/folder"
         )
         raise SettingsError(message) from error

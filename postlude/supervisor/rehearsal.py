@@ -11,16 +11,23 @@ import sys
 from importlib import import_module
 
 from postlude.errors import PostludeError, SettingsError
+from postlude.supervisor.role import Application
 
 MISCONFIGURED = 78
 """EX_CONFIG of sysexits.h."""
 LONGEST_S = 60
 
 
-def rehearse() -> None:
+def rehearse(application: Application) -> None:
     """Load the application in a child process. Raises SettingsError with what it says."""
     done = subprocess.run(  # noqa: S603 # our own module, our own interpreter
-        [sys.executable, "-c", f"import sys, {__name__} as part; sys.exit(part.main())"],
+        [
+            sys.executable,
+            "-c",
+            f"import sys, {__name__} as part; sys.exit(part.main(*sys.argv[1:]))",
+            application.app,
+            *application.actors,
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -34,11 +41,16 @@ def rehearse() -> None:
         raise SettingsError(message)
 
 
-def main() -> int:
-    """Import the actors and build the API; returns the exit code."""
+def main(app: str, *actors: str) -> int:
+    """Import the actors and the app; returns the exit code."""
+    module, _, name = app.partition(":")
     try:
-        import_module("actors")
-        import_module("api").create_app()
+        for each in (*actors, module):
+            import_module(each)
+        if Application(app, tuple(actors)).is_ours:
+            import_module(module).create_app()  # its `app` tells a server's user, and exits
+        else:
+            getattr(sys.modules[module], name or "app")
     except PostludeError as error:
         print(error, file=sys.stderr)  # noqa: T201 - for the supervisor, which raises it
         return MISCONFIGURED

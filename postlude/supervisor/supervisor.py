@@ -176,14 +176,16 @@ class Supervisor:
             elif slot.role.once:
                 self._drain(now)
             else:
-                self._restart_later(slot, lived(child, now), how, now)
+                self._restart_later(slot, lived(child, now), how, now, code)
 
-    def _restart_later(self, slot: _Slot, span: timedelta, how: str, now: float) -> None:
+    def _restart_later(
+        self, slot: _Slot, span: timedelta, how: str, now: float, code: int | None = None
+    ) -> None:
         slot.deaths = restart.deaths_in_a_row(slot.deaths, span)
-        wait = restart.delay(slot.deaths, slot.role.longest_restart)
+        wait = restart.delay(slot.deaths, slot.role.longest_restart, code=code)
         slot.due = now + wait.total_seconds()
         log.error(
-            "role.died",
+            "role.outgrown" if code == restart.OUTGROWN else "role.died",
             role=slot.role.name,
             how=how,
             after=seconds(span),

@@ -21,11 +21,17 @@ log = structlog.get_logger()
 
 
 class Chores:
-    """A thread that does its chores one after the other, every ``every_s`` seconds."""
+    """A thread that does its chores one after the other, every ``every_s`` seconds.
 
-    def __init__(self, every_s: float, chores: Sequence[Callable[[], object]]) -> None:
+    One that takes longer than ``slow_s`` seconds is named in the log.
+    """
+
+    def __init__(
+        self, every_s: float, chores: Sequence[Callable[[], object]], *, slow_s: float = 1.0
+    ) -> None:
         self._every_s = every_s
         self._chores = tuple(chores)
+        self._slow_s = slow_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="chores", daemon=True)
         self._thread.start()
@@ -39,20 +45,19 @@ class Chores:
         while not self._stop.wait(self._every_s):
             for chore in self._chores:
                 if not self._stop.is_set():
-                    _do(chore)
+                    self._do(chore)
 
-
-def _do(chore: Callable[[], object]) -> None:
-    started = time.monotonic()
-    try:
-        chore()
-    except LedgerError as error:
-        log.warning("chore.failed", chore=_name(chore), error=str(error))
-    except Exception:
-        log.exception("chore.failed", chore=_name(chore))
-    took = time.monotonic() - started
-    if took > 1:
-        log.warning("chore.slow", chore=_name(chore), took_s=round(took, 3))
+    def _do(self, chore: Callable[[], object]) -> None:
+        started = time.monotonic()
+        try:
+            chore()
+        except LedgerError as error:
+            log.warning("chore.failed", chore=_name(chore), error=str(error))
+        except Exception:
+            log.exception("chore.failed", chore=_name(chore))
+        took = time.monotonic() - started
+        if took > self._slow_s:
+            log.warning("chore.slow", chore=_name(chore), took_s=round(took, 3))
 
 
 def _name(chore: Callable[[], object]) -> str:

@@ -14,12 +14,18 @@ from typing import TYPE_CHECKING
 
 from postlude.ledger import clock
 from postlude.policy.claim import Pace, budget, enough
+from postlude.policy.crash import Suspicion
+from postlude.worker.board import Board
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from datetime import datetime
 
     from postlude.ledger.task import Claimed
+
+
+ALONE = int(Suspicion.ALONE)
+"""From this degree of suspicion on, nothing may run beside a task."""
 
 
 class Step(Enum):
@@ -27,6 +33,8 @@ class Step(Enum):
 
     HELD = auto()
     STARTED = auto()
+    OVERRULED = auto()
+    """Settled by somebody else, while a thread is still at it and not free for another."""
     RETURNED = auto()
     SETTLED = auto()
 
@@ -40,19 +48,31 @@ class Held:
     step: Step = Step.HELD
     started_at: datetime | None = None
     marked: bool = False
+    kill: Callable[[], None] | None = None
+    """Ends the child process that it runs in, if it runs in one."""
 
 
 class Holdings:
     """Everything that one worker process holds. All methods may be called by any thread."""
 
-    def __init__(self, threads: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        threads: int,
+        monotonic: Callable[[], float] = time.monotonic,
+        board: Board | None = None,
+    ) -> None:
         self.threads = threads
+        self.board = board or Board()
         self.room = threading.Event()
+        self.finished = 0
+        self.most = 0
+        """How many tasks may be finished here before nothing more is claimed; 0: any number."""
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._held: dict[str, Held] = {}
         self._pace = Pace()
         self._closed = False
+        self._suspended = False
         self._reserved: str | None = None
         self._enough = threads
 
@@ -60,14 +80,16 @@ class Holdings:
         """Return how many tasks of ``queue`` may be claimed now; clears ``room``, set when it grows."""
         with self._lock:
             self.room.clear()
-            if self._closed or self._alone() or self._reserved not in {None, queue}:
+            if self.refuses or self._alone() or self._reserved not in {None, queue}:
+                return 0
+            if self.most and self.finished >= self.most:
                 return 0
             rate = self._pace.at(self._monotonic())
             self._enough = enough(threads=self.threads, rate=rate)
             return budget(threads=self.threads, rate=rate, held=len(self._held))
 
     def reserve(self, queue: str) -> bool:
-        """Ask for this worker to be empty, so that a suspect of ``queue`` can run alone.
+        """Ask for this worker to be empty, so that a task of ``queue`` can run with nothing beside it.
 
         Until :meth:`unreserve`, nothing else is claimed. True once it is empty; ask again until then.
         """
@@ -77,7 +99,7 @@ class Holdings:
             return self._reserved == queue and not self._held and not self._closed
 
     def unreserve(self, queue: str) -> None:
-        """Let other tasks be claimed again: the suspect is in hand, or somebody else has it."""
+        """Let other tasks be claimed again: that task is in hand, or somebody else has it."""
         with self._lock:
             if self._reserved != queue:
                 return
@@ -88,22 +110,29 @@ class Holdings:
         """Note tasks that were just claimed; returns those to run and those to hand back.
 
         Between the question how much may be claimed and the claim's answer this worker may have
-        begun to stop, or have taken a suspect, beside which nothing may run.
+        begun to stop, or have taken a task beside which nothing may run.
         """
         now = self._monotonic()
         kept, refused = [], []
         with self._lock:
+            closed = self.refuses or self._alone()
             for held in [Held(task, now) for task in tasks]:
-                if self._closed or self._alone() or (held.task.suspect and self._held):
+                alone = held.task.suspect >= ALONE
+                if closed or (alone and self._held):
                     held.step = Step.RETURNED
                     refused.append(held)
                 else:
                     kept.append(held)
+                    closed = alone
                 self._held[held.task.token + held.task.id] = held
         return kept, refused
 
     def start(self, held: Held) -> bool:
-        """Note that the actor is about to be entered; False if the task was handed back meanwhile."""
+        """Note that the actor is about to be entered; False if the task was handed back meanwhile.
+
+        From now on the death of this process makes a suspect of the task.
+        """
+        self.board.enter(held.task.seq)
         with self._lock:
             if held.step is not Step.HELD:
                 return False
@@ -114,16 +143,36 @@ class Holdings:
     def settle(self, held: Held) -> bool:
         """Note that the attempt has ended; False if somebody else has settled or returned it."""
         with self._lock:
-            if held.step in {Step.SETTLED, Step.RETURNED}:
+            before = held.step
+            if before in {Step.SETTLED, Step.RETURNED}:
                 return False
             held.step = Step.SETTLED
+        if before is Step.OVERRULED:
+            self.forget(held)
+        return before is not Step.OVERRULED
+
+    def overrule(self, held: Held) -> bool:
+        """Note that somebody settles the task in place of its thread; False if that is too late.
+
+        If the thread is at it, its place stays taken until it comes to :meth:`settle`.
+        """
+        with self._lock:
+            if held.step not in {Step.HELD, Step.STARTED}:
+                return False
+            held.step = Step.OVERRULED if held.step is Step.STARTED else Step.SETTLED
             return True
 
-    def forget(self, held: Held) -> None:
-        """Drop a task whose outcome or hand-back the ledger has confirmed (or refused for good)."""
+    def forget(self, *confirmed: Held) -> None:
+        """Drop tasks whose outcome or hand-back the ledger has confirmed (or refused for good)."""
         with self._lock:
-            if self._held.pop(held.task.token + held.task.id, None) and held.step is Step.SETTLED:
-                self._pace.finished()
+            for held in confirmed:
+                if held.step is Step.OVERRULED:
+                    continue
+                if self._held.pop(held.task.token + held.task.id, None) and (
+                    held.step is Step.SETTLED
+                ):
+                    self._pace.finished()
+                    self.finished += 1
             worth_a_claim = len(self._held) <= self._enough
         if worth_a_claim:
             self.room.set()
@@ -149,6 +198,17 @@ class Holdings:
                 held.step = Step.RETURNED
         return running
 
+    def named(self, ids: Collection[str]) -> list[Held]:
+        """Return what is in hand under these task ids and neither settled nor returned."""
+        if not ids:
+            return []
+        with self._lock:
+            return [
+                held
+                for held in self._held.values()
+                if held.task.id in ids and held.step in {Step.HELD, Step.STARTED}
+            ]
+
     def long_running(self) -> list[Held]:
         """Return what has been started and is not marked as such in the ledger; marks it."""
         with self._lock:
@@ -168,13 +228,30 @@ class Holdings:
             before, self._closed = self._closed, True
         return not before
 
+    def suspend(self) -> None:
+        """Claim nothing until :meth:`resume`: what was done before cannot be stored."""
+        with self._lock:
+            self._suspended = True
+
+    def resume(self) -> None:
+        """Claim again, unless this worker is leaving."""
+        with self._lock:
+            self._suspended = False
+        self.room.set()
+
     @property
     def closed(self) -> bool:
         """Say whether this worker has stopped claiming."""
         return self._closed
 
+    @property
+    def refuses(self) -> bool:
+        """Say whether this worker claims nothing, for now or for good."""
+        return self._closed or self._suspended
+
     def _alone(self) -> bool:
-        """Say whether a suspect is in hand: nothing may run beside it."""
+        """Say whether a task is in hand beside which nothing may run."""
         return any(
-            held.task.suspect and held.step is not Step.RETURNED for held in self._held.values()
+            held.task.suspect >= ALONE and held.step is not Step.RETURNED
+            for held in self._held.values()
         )

@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,11 +22,11 @@ from postlude.errors import LedgerError
 from postlude.ledger import clock
 from postlude.ledger.transitions import bury
 from postlude.ledger.transitions import incarnation as transitions
+from postlude.worker import board
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import timedelta
-    from pathlib import Path
     from typing import IO
 
     from postlude.ledger.engine import BareConnection
@@ -55,7 +56,7 @@ class Incarnation:
         self.dead = threading.Event()
         self._ledger = ledger
         self._path = lock_path(folder, self.id)
-        self._lock = _locked(self._path)
+        self._lock, self._board = _locked(self._path)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         appear = partial(
@@ -74,12 +75,24 @@ class Incarnation:
             self._unlock()
             raise
 
-    def start(self, every: timedelta, on_death: Callable[[], None]) -> None:
-        """Beat in a thread of its own; ``on_death`` is called once if somebody buried us."""
+    def start(
+        self, every: timedelta, on_death: Callable[[], None], on_outgrown: Callable[[], None]
+    ) -> None:
+        """Beat in a thread of its own; ``on_death`` is called once if somebody buried us.
+
+        ``on_outgrown`` is called when the ledger has become too new for this code. The heart beats on:
+        what is in hand is still to be finished.
+        """
+        calls = (on_death, on_outgrown)
         self._thread = threading.Thread(
-            target=self._beat, args=(every.total_seconds(), on_death), name="heart", daemon=True
+            target=self._beat, args=(every.total_seconds(), *calls), name="heart", daemon=True
         )
         self._thread.start()
+
+    def board(self) -> board.Board:
+        """Return where this life notes what its threads begin; whoever buries it goes by that from now on."""
+        self._board.open()
+        return self._board
 
     def leave(self) -> None:
         """Stop beating, give back whatever is still held or owed, and go on record as stopped.
@@ -101,21 +114,26 @@ class Incarnation:
         self._lock.close()
         _ours.discard(self._path)
 
-    def _beat(self, every_s: float, on_death: Callable[[], None]) -> None:
+    def _beat(
+        self, every_s: float, on_death: Callable[[], None], on_outgrown: Callable[[], None]
+    ) -> None:
         connection: BareConnection | None = None
         while not self._stop.wait(every_s):
             try:
                 connection = connection or self._ledger.connect()
                 with connection.transaction() as tx:
-                    alive = transitions.beat(tx, self.id, now=clock.now())
+                    compatible_from = transitions.beat(tx, self.id, now=clock.now())
             except LedgerError as error:
                 log.warning("heart.missed_beat", incarnation=self.id, error=str(error))
                 continue
-            if not alive:
+            if compatible_from is None:
                 log.error("heart.buried", incarnation=self.id, hint="it was silent for too long")
                 self.dead.set()
                 on_death()
                 break
+            before, self._ledger.compatible_from = self._ledger.outgrown, compatible_from
+            if self._ledger.outgrown and not before:
+                on_outgrown()
         if connection:
             connection.close()
 
@@ -124,12 +142,28 @@ _ours: set[Path] = set()
 """Lock files of this process: opening and closing one again would drop its lock."""
 
 
-def _locked(path: Path) -> IO[bytes]:
+def _locked(path: Path) -> tuple[IO[bytes], board.Board]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("wb")
+    file = path.open("w+b")
+    notes = board.Board.on(file)
     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     _ours.add(path)
-    return file
+    return file, notes
+
+
+def begun_by(path: Path) -> frozenset[int] | None:
+    """Return the tasks that were begun last by the threads of whoever locked ``path``; None: nobody knows."""
+    return None if path in _ours else board.read(path)
+
+
+def is_stopped(pid: int) -> bool | None:
+    """Say whether a process of this machine is stopped, or traced; None where that cannot be told."""
+    try:
+        # "pid (name) state …"; the name may hold anything, even a parenthesis.
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1]
+    except OSError:
+        return None
+    return state in {b"T", b"t"}
 
 
 def is_gone(path: Path) -> bool:

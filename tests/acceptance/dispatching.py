@@ -55,6 +55,16 @@ def stream(word: str, tasks: BackgroundTasks) -> StreamingResponse:
     return StreamingResponse(_endless())
 
 
+@app.post("/composed/{word}")
+def composed(word: str, tasks: BackgroundTasks) -> StreamingResponse:
+    """Add a group of two, one of them a pipeline, and a callback; start to answer, never end."""
+    then = note.message_with_options(args=(f"{word}-then",), pipe_ignore=True)
+    together = dramatiq.group([note.message(word) | then, note.message(f"{word}-beside")])
+    together.add_completion_callback(note.message(f"{word}-complete"))
+    tasks.add_task(together)
+    return StreamingResponse(_endless())
+
+
 def _endless():
     yield b"started\n"
     _hold()

@@ -59,6 +59,24 @@ else:
     say("up", os.getpid())
 while True: signal.pause()
 """,
+    "bereft": """
+say("up", os.getpid())
+if os.fork() == 0: os._exit(1)
+while True: signal.pause()
+""",
+    "renewing with a fork": """
+say("up", os.getpid())
+open(f"{sys.argv[1]}/{os.getpid()}", "w").write("0")
+if os.fork() == 0: os._exit(0)
+if os.fork() == 0: signal.sigtimedwait([signal.SIGTERM], 8); os._exit(0)
+signal.sigtimedwait([signal.SIGTERM], 0.5) and sys.exit(0)
+open(f"{sys.argv[1]}/{os.getpid()}", "w").write("left")
+signal.sigtimedwait([signal.SIGTERM], 4) and sys.exit(0)
+say("renewed", os.getpid())
+for count in itertools.count():
+    open(f"{sys.argv[1]}/{os.getpid()}.2", "w").write(str(count))
+    signal.sigtimedwait([signal.SIGTERM], 0.05) and sys.exit(0)
+""",
     "odd": r"""
 os.write(1, b"half")
 os.write(1, b" a line\nlatin \xe9\r\nno newline at the end")
@@ -67,6 +85,19 @@ os.write(1, b" a line\nlatin \xe9\r\nno newline at the end")
 say("up", os.getpid())
 for count in itertools.count():
     open(f"{sys.argv[1]}/{os.getpid()}", "w").write(str(count))
+    signal.sigtimedwait([signal.SIGTERM], 0.05) and sys.exit(0)
+""",
+    "renewing": """
+say("up", os.getpid())
+for count in range(20):
+    open(f"{sys.argv[1]}/{os.getpid()}", "w").write(str(count))
+    signal.sigtimedwait([signal.SIGTERM], 0.05) and sys.exit(0)
+open(f"{sys.argv[1]}/{os.getpid()}", "w").write("left")
+say("left", os.getpid())
+signal.sigtimedwait([signal.SIGTERM], 5) and sys.exit(0)
+say("renewed", os.getpid())
+for count in itertools.count():
+    open(f"{sys.argv[1]}/{os.getpid()}.2", "w").write(str(count))
     signal.sigtimedwait([signal.SIGTERM], 0.05) and sys.exit(0)
 """,
     "faint": """
@@ -90,13 +121,21 @@ def role(name: str, program: str, folder: str) -> Role:
     if program not in PROGRAMS:
         return Role(name, (program,))
     command = (sys.executable, "-I", "-S", "-c", PRELUDE + PROGRAMS[program], folder)
-    return Role(name, command, beats=program in {"beating", "faint"}, once=program == "visitor")
+    return Role(
+        name,
+        command,
+        beats=program in {"beating", "faint", "renewing", "renewing with a fork"},
+        is_master=name == "worker",
+        once=program == "visitor",
+    )
 
 
 def beats(folder: Path) -> list[Beat]:
     """Read what the beating programs wrote; half-written counts as an older beat."""
+    written = {file.name: file.read_text() for file in folder.iterdir()}
     return [
-        Beat(file.name, int(file.name), int(file.read_text() or 0)) for file in folder.iterdir()
+        Beat(name, int(name.split(".")[0]), 0 if text == "left" else int(text or 0), text == "left")
+        for name, text in written.items()
     ]
 
 

@@ -19,10 +19,10 @@ from postlude.worker.incarnation import Incarnation
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments, **environment):
+def run(*arguments, module="postlude.cli", **environment):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("POSTLUDE_")}
     return subprocess.run(
-        [sys.executable, "-m", "postlude.cli", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env={**clean, **environment},
         capture_output=True,
@@ -40,20 +40,28 @@ def test_help_names_every_command():
     done = run("--help")
 
     assert done.returncode == 0
-    for command in ("run", "demo", "migrate", "health", "settings", "version"):
+    for command in (
+        "run",
+        "demo",
+        "migrate",
+        "health",
+        "settings",
+        "version",
+        "tasks",
+        "scheduler",
+    ):
         assert f" {command} " in done.stdout
 
 
-def test_help_answers_at_once():
-    def cost():
-        before = os.times()
-        run("--help")
-        after = os.times()
-        used = after.children_user - before.children_user
-        return used + after.children_system - before.children_system
+def test_help_loads_nothing_heavy():
+    heavy = "{'sqlalchemy', 'fastapi', 'pydantic', 'alembic', 'apscheduler', 'pika'}"
+    code = (
+        f"import sys, postlude.cli.app; print({heavy} & {{m.split('.')[0] for m in sys.modules}})"
+    )
 
-    # Processor time, so that a busy machine does not count as a slow command.
-    assert min(cost() for _ in range(3)) < 0.3
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+
+    assert done.stdout.strip() == b"set()"
 
 
 def test_settings_shows_what_is_in_force_and_no_secret(tmp_path):
@@ -79,6 +87,23 @@ def test_a_bad_setting_stops_it_with_one_line_that_names_it(command, tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("postlude: POSTLUDE_LEASE: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("POSTLUDE_LEASE", "soon"), ("POSTLUDE_STORAGE_URL", "s3://x")]
+)
+@pytest.mark.parametrize(("module", "arguments"), [("uvicorn", ["api:app"]), ("scheduler", [])])
+def test_a_bad_setting_stops_a_part_of_the_stack_with_such_a_line_too(
+    module, arguments, variable, value, tmp_path
+):
+    done = run(*arguments, module=module, POSTLUDE_DATA_DIR=str(tmp_path), **{variable: value})
+
+    assert done.returncode in {1, 2}
+    told = [line for line in done.stderr.splitlines() if variable in line]
+    assert len(told) == 1, done.stderr
+    assert told[0].partition(": ")[2].startswith(variable)
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "postlude.db").exists()
 
 
 def test_migrate_makes_the_ledger_and_may_run_twice(tmp_path):

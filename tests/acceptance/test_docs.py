@@ -54,6 +54,26 @@ class Place:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def fail(self, *command: str) -> str:
+        """Run ``python command`` to its end, which must not be a good one; returns what it said."""
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=self.folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
+    def stop(self) -> int:
+        """Press Ctrl-C in the terminal of the last program; returns its exit code."""
+        program = self._running[-1]
+        os.killpg(program.pid, signal.SIGINT)
+        return program.wait(PATIENCE_S)
+
     def start(self, name: str, *command: str, ready: str, **variables: str) -> str:
         """Start ``python -m command``; returns what it has logged when ``ready`` is there."""
         log = self.folder / f"{name}.log"
@@ -114,13 +134,15 @@ def test_every_snippet_is_run_by_a_test_here():
 
     assert with_snippets == {
         "tutorial.md",
+        "your-own-tables.md",
+        "isolation.md",
         "coming-from/backgroundtasks.md",
         *(f"coming-from/{rival}.md" for rival in RIVALS),
     }
 
 
 def test_the_tutorial_is_an_app_that_passes_its_own_tests(place):
-    write_tutorial(place.folder)
+    write_files("tutorial.md", place.folder)
 
     printed = place.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shop.py")
 
@@ -129,11 +151,10 @@ def test_the_tutorial_is_an_app_that_passes_its_own_tests(place):
 
 
 def test_the_tutorials_app_runs_with_its_worker_and_its_schedule(place):
-    write_tutorial(place.folder)
+    write_files("tutorial.md", place.folder)
     place.run("-m", "postlude.cli", "migrate")
-    shop = {"POSTLUDE_ACTORS": "shop"}
-    place.start("worker", "dramatiq", "actors", "-p", "1", "-t", "4", ready="worker.ready", **shop)
-    place.start("scheduler", "scheduler", ready="scheduler.started", **shop)
+    place.start("worker", "dramatiq", "shop", "-p", "1", "-t", "4", ready="worker.ready")
+    place.start("scheduler", "postlude.cli", "scheduler", "shop", ready="scheduler.started")
     log = place.start("app", "uvicorn", "shop:app", "--port", "0", ready="running on")
     url = re.search(r"running on (http://\S+)", log)[1]
     order = "6f1c2c3e-0000-4000-8000-000000000001"
@@ -168,9 +189,90 @@ def test_the_tutorials_app_runs_with_its_worker_and_its_schedule(place):
     until(lambda: ticked.search((place.folder / "scheduler.log").read_text()))
 
 
-def write_tutorial(folder: Path) -> None:
-    """Write the files that the tutorial's blocks name in their first lines, as a reader would."""
-    for block in snippets("tutorial.md"):
+def test_the_tutorials_app_runs_in_one_terminal(place):
+    write_files("tutorial.md", place.folder)
+
+    log = place.start(
+        "run", "postlude.cli", "run", "shop:app", ready="stack.ready", POSTLUDE_PORT="0"
+    )
+
+    url = re.search(r"http://127\.0\.0\.1:\d+", log)[0]
+    with httpx2.Client(base_url=url) as client:
+        task = client.post("/orders/7?email=ada@example.com").json()["task"]
+        until(lambda: client.get(f"/tasks/{task}").json()["state"] == "succeeded")
+    until(lambda: "schedule.ticked" in (place.folder / "run.log").read_text())
+    assert place.stop() == 0
+
+
+def test_an_app_that_is_not_there_is_named(place):
+    said = place.fail("-m", "postlude.cli", "run", "nowhere:app")
+
+    assert "No module named 'nowhere'" in said
+
+
+def test_orders_and_their_tasks_are_stored_together_by_an_app_that_passes_its_own_tests(place):
+    write_files("your-own-tables.md", place.folder)
+
+    printed = place.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_orders.py")
+
+    assert "1 passed" in printed
+    assert not (place.folder / "var").exists()
+
+
+def test_the_orders_of_that_app_are_greeted_by_its_worker(place):
+    write_files("your-own-tables.md", place.folder)
+    page = (DOCS / "your-own-tables.md").read_text()
+    (make_tables,) = re.findall(r'^\$ python -c "(import orders.*)"$', page, re.MULTILINE)
+    place.run("-m", "postlude.cli", "migrate")
+    place.run("-c", make_tables)
+    place.start("worker", "dramatiq", "orders", "-p", "1", "-t", "2", ready="worker.ready")
+    log = place.start("app", "uvicorn", "orders:app", "--port", "0", ready="running on")
+    url = re.search(r"running on (http://\S+)", log)[1]
+
+    with httpx2.Client(base_url=url) as client:
+        sync = client.post("/orders?email=ada@example.com").json()
+        alike = client.post("/orders/async?email=bob@example.com").json()
+        simply = client.post("/orders/simply?email=eve@example.com")
+
+    assert (sync["order"], alike["order"], simply.status_code) == (1, 2, 201)
+    result = "import sys, postlude; print(postlude.TaskHandle(sys.argv[1]).get_result(block=True))"
+    assert place.run("-c", result, sync["task"]).strip() == "welcome, ada@example.com"
+    assert place.run("-c", result, alike["task"]).strip() == "welcome, bob@example.com"
+
+
+def test_alembic_keeps_tables_beside_the_ledger_as_that_page_says(place):
+    write_files("your-own-tables.md", place.folder)
+    (place.folder / "versions").mkdir()
+    (place.folder / "script.py.mako").write_text(ALEMBIC_SCRIPT)
+    (place.folder / "alembic.ini").write_text(
+        "[alembic]\nscript_location = .\npath_separator = os\n"
+    )
+    place.run("-m", "postlude.cli", "migrate")
+
+    place.run("-m", "alembic", "revision", "--autogenerate", "-m", "orders")
+    place.run("-m", "alembic", "upgrade", "head")
+
+    (revision,) = (place.folder / "versions").glob("*.py")
+    assert "drop_table('postlude" not in revision.read_text()
+    look = "import orders, sqlalchemy; print(sqlalchemy.inspect(orders.engine).has_table('orders'))"
+    assert place.run("-c", look).strip() == "True"
+
+
+ALEMBIC_SCRIPT = """
+from alembic import op
+import sqlalchemy as sa
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+def upgrade():
+    ${upgrades if upgrades else "pass"}
+def downgrade():
+    ${downgrades if downgrades else "pass"}
+"""
+
+
+def write_files(page: str, folder: Path) -> None:
+    """Write the files that a page's blocks name in their first lines, as a reader would."""
+    for block in snippets(page):
         name = re.match(r"# (\w+\.py)\n", block)[1]
         with (folder / name).open("a") as file:
             file.write(f"{block}\n\n")
@@ -208,6 +310,34 @@ def test_who_comes_from_another_queue_finds_the_same_tasks(place, rival):
     printed = place.run("-c", "import shop; print(shop.from_a_script())")
 
     assert "invoice 7" in printed
+    if "in_steps" in page:
+        assert "invoice 7" in place.run("-c", "import shop; print(shop.in_steps())")
+
+
+PICTURES = """
+import pictures
+from dramatiq.results import ResultFailure
+
+print(pictures.thumbnail.send("tree.png").get_result(block=True, timeout=20_000))
+message = pictures.thumbnail.send_with_options(args=("evil.png",), max_retries=0)
+try:
+    message.get_result(block=True, timeout=20_000)
+except ResultFailure as error:
+    print(error)
+"""
+
+
+def test_the_isolated_actor_crashes_alone(place):
+    (block,) = snippets("isolation.md")
+    (place.folder / "pictures.py").write_text(block)
+    place.run("-m", "postlude.cli", "migrate")
+    place.start("worker", "dramatiq", "pictures", "-p", "1", ready="worker.ready")
+
+    made, failed = place.run("-c", PICTURES).splitlines()
+
+    assert made == "small tree.png"
+    assert "ChildDied" in failed
+    assert "SIGSEGV" in failed
 
 
 # --- what they name exists
@@ -218,16 +348,20 @@ def test_every_command_exists_with_its_options(command):
     program, *arguments = shlex.split(command)
     match program, arguments:
         case "postlude", [name, *options]:
-            usage = _output("-m", "postlude.cli", name, "--help")
-            assert all(option in usage for option in options), usage
+            names = [name, options.pop(0)] if name == "tasks" else [name]
+            usage = _output("-m", "postlude.cli", *names, "--help")
+            wanted = [option for option in options if option.startswith("-")]
+            assert all(option in usage for option in wanted), usage
         case "dramatiq", _:
             dramatiq_cli.make_argument_parser().parse_args(arguments)
         case "uvicorn", _:
             uvicorn_command.make_context("uvicorn", list(arguments))
-        case "python", ["-m", "venv", _]:
+        case "python", ["-m", "venv", _] | ["-c", _]:
             pass
         case "python", ["-m", module]:
             assert (ROOT / module / "__main__.py").exists()
+        case "make", [target, *_]:
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         case "export", _:
             assert all("=" in each for each in arguments)
         case _:

@@ -17,6 +17,10 @@ from fastapi.testclient import TestClient
 from postlude.schedules.declare import declarations
 
 test_signup(TestClient(app))
+with inline() as tasks:
+    steps = TestClient(app).post("/reports/2027").json()["tasks"]
+assert [task.id for task in tasks.ran] == steps
+assert tasks.ran[1].arguments == {"form": "pdf", "sales": [2027, 1]}
 print(*declarations())
 """
 COMMANDS = re.findall(r"^\$ (.*)$", README, re.MULTILINE)

@@ -19,6 +19,7 @@ from postlude.ledger.clock import now
 from postlude.ledger.ledger import Ledger
 from postlude.ledger.migrate import upgrade
 from postlude.ledger.transitions.bury import bury
+from postlude.policy.crash import Death
 from postlude.settings import load
 
 ROOT = Path(__file__).parents[2]
@@ -189,7 +190,7 @@ def test_one_that_was_declared_dead_begins_a_new_life(ledger, start):
     lives = "SELECT id FROM postlude_incarnations WHERE kind = 'scheduler' AND ended_at IS NULL"
     (first,) = rows(ledger, lives)
 
-    ledger.write(partial(bury, incarnation=first["id"], now=now(), proven=False))
+    ledger.write(partial(bury, incarnation=first["id"], now=now(), death=Death.STOPPED))
     (second,) = until(lambda: rows(ledger, lives))
     until_ticked(ledger, 2)
 

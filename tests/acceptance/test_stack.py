@@ -114,6 +114,14 @@ def stack(tmp_path):
     stack.close()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A stack for the tests that kill nothing."""
+    stack = Stack(tmp_path_factory.mktemp("shared")).start()
+    yield stack
+    stack.close()
+
+
 class Inbox:
     """An SMTP server that takes its time for every mail."""
 
@@ -143,26 +151,26 @@ def slow_mail(tmp_path):
     server.stop()
 
 
-def test_a_notification_is_answered_at_once_and_its_mail_lands_a_moment_later(stack):
-    url = stack.notify(message="hello", q="orders")
+def test_a_notification_is_answered_at_once_and_its_mail_lands_a_moment_later(shared):
+    url = shared.notify(message="hello", q="orders")
 
-    task = stack.ended(url)
+    task = shared.ended(url)
     assert (task["state"], task["actor"]) == ("succeeded", "send_notification")
-    (mail,) = Maildir(stack.settings.data_dir / "mail", create=False)
+    (mail,) = Maildir(shared.settings.data_dir / "mail", create=False)
     assert mail["to"] == "ada@example.com"
     assert task["id"] in mail["message-id"] == task["result"]
-    log = stack.settings.data_dir / "log.txt"
-    stack.until(lambda: log.exists() and log.read_text() == "found query: orders\n")
+    log = shared.settings.data_dir / "log.txt"
+    shared.until(lambda: log.exists() and log.read_text() == "found query: orders\n")
 
 
-def test_the_terminal_shows_urls_a_curl_to_try_and_a_schedule_at_work(stack):
-    shown = stack.until(
-        lambda: "Ctrl-C lets running tasks finish" in (log := stack.log.read_text()) and log
+def test_the_terminal_shows_urls_a_curl_to_try_and_a_schedule_at_work(shared):
+    shown = shared.until(
+        lambda: "Ctrl-C lets running tasks finish" in (log := shared.log.read_text()) and log
     )
 
-    assert f"http://127.0.0.1:{stack.port}/docs" in shown
+    assert f"http://127.0.0.1:{shared.port}/docs" in shown
     assert "curl -X POST" in shown
-    stack.until(lambda: re.search(r"worker.*tasks\.report", stack.log.read_text()))
+    shared.until(lambda: re.search(r"worker.*tasks\.report", shared.log.read_text()))
 
 
 def test_ctrl_c_in_the_middle_of_ten_mails_loses_none_and_doubles_none(slow_mail):
@@ -211,9 +219,9 @@ def test_whatever_is_killed_comes_back_and_nothing_accepted_is_lost(stack):
     assert len(Maildir(stack.settings.data_dir / "mail", create=False)) == len(urls)
 
 
-def test_an_id_that_never_was_is_404_and_one_past_its_retention_is_410(stack):
-    fresh = stack.web.get("/v1/tasks/ffffffff-ffff-7fff-bfff-ffffffffffff")
-    old = stack.web.get("/v1/tasks/01900000-0000-7000-8000-000000000000")
+def test_an_id_that_never_was_is_404_and_one_past_its_retention_is_410(shared):
+    fresh = shared.web.get("/v1/tasks/ffffffff-ffff-7fff-bfff-ffffffffffff")
+    old = shared.web.get("/v1/tasks/01900000-0000-7000-8000-000000000000")
 
     assert (fresh.status_code, fresh.json()["code"]) == (404, "unknown-task")
     assert (old.status_code, old.json()["code"]) == (410, "task-expired")

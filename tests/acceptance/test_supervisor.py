@@ -194,6 +194,25 @@ def test_what_is_silent_while_others_beat_is_killed_and_started_again(stage):
     assert len(running.matching(r"api +\| up")) == 1
 
 
+def test_a_master_that_waits_for_a_process_that_has_died_is_killed_and_started_again(stage):
+    running = stage({"api": "bereft", "worker": "bereft"})
+
+    running.wait_for(r"role\.died.*role=worker.*killed: the process that it waits for died \d")
+
+    assert running.pid("worker", times=2)
+    assert len(running.matching(r"api +\| up")) == 1
+
+
+@pytest.mark.parametrize("renewing", ["renewing", "renewing with a fork"])
+def test_what_left_in_order_to_be_renewed_in_its_place_is_waited_for(stage, renewing):
+    """Dramatiq starts forks anew with its workers, and never asks after the old ones."""
+    running = stage({"api": "beating", "worker": renewing}, lease=2.0)
+
+    running.pid("worker", word="renewed")
+
+    assert not running.matching(r"role\.(died|hangs)")
+
+
 # Leaving
 
 

@@ -26,6 +26,7 @@ sys.path.insert(0, str(HERE))
 
 from postlude import process  # noqa: E402 - after the variables that the actors read
 from postlude.ledger import migrate  # noqa: E402
+from postlude.ledger.queries import incarnations  # noqa: E402
 from postlude.ledger.queries import tasks as queries  # noqa: E402
 from postlude.settings import load, settings  # noqa: E402
 
@@ -75,9 +76,15 @@ def fleet(broker_url, tmp_path, actors):
 
 
 @pytest.fixture(scope="module")
-def flagship(broker_url, tmp_path_factory, actors):
+def crew_module() -> str:
+    """What the crew's worker runs; a module of tests may have actors of its own."""
+    return "fleet_actors"
+
+
+@pytest.fixture(scope="module")
+def flagship(broker_url, crew_module, tmp_path_factory, actors):
     with sailing(tmp_path_factory.mktemp("crew"), broker_url) as fleet:
-        fleet.start()
+        fleet.start(module=crew_module)
         yield fleet
 
 
@@ -122,11 +129,23 @@ class Fleet:
         self.folder = folder
         self.workers: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *options: str, threads: int = 4, **variables: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, *options: str, threads: int = 4, module: str = "fleet_actors", **variables: str
+    ) -> subprocess.Popen[bytes]:
         """Start ``dramatiq`` with one process and return when it is ready."""
+        worker = self.launch(*options, threads=threads, module=module, **variables)
+        path = self.folder / f"worker{len(self.workers) - 1}.log"
+        self.until(lambda: b"worker.ready" in path.read_bytes() or worker.poll() is not None)
+        assert worker.poll() is None, path.read_text()
+        return worker
+
+    def launch(
+        self, *options: str, threads: int = 4, module: str = "fleet_actors", **variables: str
+    ) -> subprocess.Popen[bytes]:
+        """Start ``dramatiq`` with one process."""
         log = (self.folder / f"worker{len(self.workers)}.log").open("wb")
         program = str(Path(sys.executable).with_name("dramatiq"))
-        command = [program, "fleet_actors", "-p", "1", "-t", str(threads)]
+        command = [program, module, "-p", "1", "-t", str(threads)]
         environment = os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"} | QUICK | variables
         with log:
             worker = subprocess.Popen(
@@ -137,13 +156,16 @@ class Fleet:
                 start_new_session=True,
             )
         self.workers.append(worker)
-        path = Path(log.name)
-        self.until(lambda: b"worker.ready" in path.read_bytes() or worker.poll() is not None)
-        assert worker.poll() is None, path.read_text()
         return worker
 
     def kill(self, worker: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> None:
-        """Send a signal to the worker and its children, at once."""
+        """Send a signal to the worker and its children, at once.
+
+        They are stopped when they cannot have the write lock, which they would keep.
+        """
+        if number == signal.SIGSTOP:
+            process.current().ledger.write(lambda _tx: os.killpg(worker.pid, number))
+            return
         os.killpg(worker.pid, number)
         if number == signal.SIGKILL:
             worker.wait(10)
@@ -174,6 +196,19 @@ class Fleet:
 
     def logs(self) -> str:
         return "\n".join(path.read_text()[-3000:] for path in self.folder.glob("worker*.log"))
+
+    def logged(self, word: str) -> int:
+        """Return how often a worker has logged ``word``."""
+        return sum(path.read_text().count(word) for path in self.folder.glob("worker*.log"))
+
+    def beats(self, more: int) -> None:
+        """Return when the workers' hearts have beaten so often: time in which they could have acted."""
+        goal = self._heartbeats() + more
+        self.until(lambda: self._heartbeats() >= goal)
+
+    def _heartbeats(self) -> int:
+        with process.current().ledger.read() as connection:
+            return sum(view.heartbeat for view in incarnations.alive(connection))
 
     def view(self, message) -> queries.TaskView:
         with process.current().ledger.read() as connection:

@@ -73,7 +73,7 @@ def test_a_watching_worker_starts_anew_when_its_code_changes(fleet, actors, tmp_
         """Say whether the change was seen; the watcher starts a moment after the worker."""
         if "Detected changes" not in fleet.logs():
             (watched / "changed.py").write_text("changed = True\n")
-        return fleet.logs().count("worker.ready") == 2
+        return fleet.logged("worker.ready") == 2
 
     fleet.until(changed)
     after = actors.hold.send("after")

@@ -49,6 +49,23 @@ def test_arguments_arrive_as_the_types_that_the_actor_names(crew, actors):
     ]
 
 
+def test_of_two_tasks_with_one_key_one_runs_and_both_have_its_result(crew, actors):
+    first = actors.hold.send_with_options(args=("unique",), unique_key="k")
+    crew.noted("unique")
+    second = actors.hold.send_with_options(args=("duplicate",), unique_key="k")
+    crew.let_go("unique")
+
+    assert second.get_result(block=True, timeout=10_000) == "unique"
+    third = actors.hold.send_with_options(args=("unique",), unique_key="k")
+    assert third.get_result(block=True, timeout=10_000) == "unique"
+    assert crew.journal() == ["unique", "unique"]
+    assert [crew.view(message).reason for message in (first, second, third)] == [
+        None,
+        Reason.DUPLICATE,
+        None,
+    ]
+
+
 def test_a_delayed_task_waits(crew, actors):
     message = actors.add.send_with_options(args=(1,), delay=700)
     waiting = crew.view(message)
@@ -142,6 +159,13 @@ def test_progress_is_visible_while_the_task_runs(crew, actors):
     assert (view.state, view.progress) == (State.RUNNING, {"done": 1, "of": 2})
     crew.let_go("half way")
     assert crew.ended(message).state is State.SUCCEEDED
+
+
+def test_a_hook_that_wants_to_exit_costs_neither_the_outcome_nor_the_thread(crew, actors):
+    messages = [actors.before_a_deadly_hook.send() for _ in range(8)]
+
+    assert [message.get_result(block=True, timeout=10_000) for message in messages] == ["done"] * 8
+    assert actors.add.send(1).get_result(block=True, timeout=10_000) == 3
 
 
 def test_a_broken_hook_keeps_the_actor_from_running(crew, actors):

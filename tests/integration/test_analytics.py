@@ -19,7 +19,7 @@ from actors import analytics, cache
 from actors.analytics import delete_old_events, record_events, roll_up_events, store, tables
 from actors.analytics.event import Event
 from actors.analytics.summary import Window, hourly, totals
-from actors.cache.store import get
+from actors.cache import store as cache_store
 from postlude import process, testing
 from postlude.ledger import clock
 from postlude.ledger.migrate import upgrade
@@ -155,8 +155,7 @@ def test_the_summary_in_the_cache_has_seen_what_was_just_stored(ledger):
     now = clock.now()
     record_events([event("1", "fresh", now)])
 
-    with ledger.read() as connection:
-        entry = get(connection, "analytics-summary", now)
+    entry = cache_store.current().get("analytics-summary", now)
     assert entry.value["counts"] == {"fresh": 1}
     assert cache.find("analytics-summary").fresh_for > entry.age(clock.now())
 

@@ -126,6 +126,8 @@ def test_operation_ids_are_stable(document):
         "refresh_cached": "POST /cache/{key}/refresh",
         "list_tasks": "GET /v1/tasks",
         "get_task": "GET /v1/tasks/{task_id}",
+        "cancel_task": "POST /v1/tasks/{task_id}/cancel",
+        "retry_task": "POST /v1/tasks/{task_id}/retry",
         "list_actors": "GET /v1/actors",
         "get_actor": "GET /v1/actors/{name}",
         "add_task": "POST /v1/actors/{name}/tasks",
@@ -187,7 +189,7 @@ def test_roles_and_keys_are_described(document):
     assert roles["GET /v1/tasks"] == "viewer"
     assert roles["GET /livez"] is None
     assert document["paths"]["/livez"]["get"]["security"] == []
-    assert {"bearer": []} in document["paths"]["/v1/tasks"]["get"]["security"]
+    assert document["paths"]["/v1/tasks"]["get"]["security"] == [{"bearer": []}, {"key": []}, {}]
     assert document["components"]["securitySchemes"].keys() == {"bearer", "key"}
 
 
@@ -197,3 +199,11 @@ def test_keys_guard_the_pages_too():
     for path in ("/", "/docs", "/openapi.json"):
         assert client.get(path).status_code == 401
         assert client.get(path, headers={"x-api-key": "0123456789abcdef"}).status_code == 200
+
+
+def test_where_there_are_keys_the_description_leaves_no_way_without():
+    client = client_of(api_keys=(SecretStr("viewer:0123456789abcdef"),))
+    paths = client.get("/openapi.json", headers={"x-api-key": "0123456789abcdef"}).json()["paths"]
+
+    assert paths["/v1/tasks"]["get"]["security"] == [{"bearer": []}, {"key": []}]
+    assert paths["/livez"]["get"]["security"] == []

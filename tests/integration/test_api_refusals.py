@@ -6,14 +6,14 @@ import re
 
 import pytest
 import structlog
-import uuid_utils
 from fastapi.testclient import TestClient
 
 from api import create_app
 from postlude.ledger.migrate import upgrade
 from postlude.settings import settings
 
-UNKNOWN = str(uuid_utils.uuid7())
+UNKNOWN = "02ffffff-0000-7000-8000-000000000000"
+"""Made in the far future: a parameter of tests must be the same in each of their processes."""
 ADD = "/v1/actors/send_notification/tasks"
 ARGS = {"email": "ada@example.com", "message": "Hello"}
 
@@ -88,6 +88,12 @@ def test_an_address_that_is_none_is_refused_before_anything_is_stored(client, un
         ({"max_retries": True}, "valid integer"),
         ({"time_limit": 0}, "at least 1ms"),
         ({"max_age": "0s"}, "at least 1ms"),
+        ({"unique_key": ""}, "at least 1 character"),
+        ({"unique_key": "x" * 201}, "at most 200 characters"),
+        ({"unique_key": 7}, "valid string"),
+        ({"unique_key": "k", "unique_for": "running"}, "'running' is not a duration"),
+        ({"unique_key": "k", "unique_for": 0}, "at least 1ms"),
+        ({"unique_key": "k", "unique_for": ["queued"]}, "write a span as"),
         ([], "valid dictionary"),
         (None, "valid dictionary"),
     ],
@@ -97,6 +103,14 @@ def test_an_option_that_makes_no_sense_is_named(client, untouched, options, said
 
     assert body["errors"][0]["pointer"].startswith("/options")
     assert said in body["errors"][0]["detail"]
+
+
+def test_a_span_without_a_key_is_refused(client, untouched):
+    options = {"unique_for": "queued"}
+
+    body = problem(client.post(ADD, json={"args": ARGS, "options": options}), 422, "bad-options")
+
+    assert "unique_for needs a unique_key" in body["detail"]
 
 
 @pytest.mark.parametrize(

@@ -1,69 +1,36 @@
 """The routes over a real ledger, without a worker: what is accepted stays where it can be seen."""
 
-import logging
 import os
-import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dramatiq
 import pytest
-import structlog
 import uuid_utils
-from fastapi.testclient import TestClient
+from served import api
 from sqlalchemy import text
 
 from actors.activity import write_log
-from api import create_app
-from api.place import describe
 from postlude import process
 from postlude.errors import LedgerTooOld
-from postlude.ledger.migrate import upgrade
 from postlude.ledger.queries import tasks
 from postlude.ledger.queries.incarnations import IncarnationView
 from postlude.ledger.statement import Statement
 from postlude.ledger.transitions import incarnation
-from postlude.settings import load, settings
+from postlude.place import describe
 from postlude.states import FINAL, Reason, State
 
 ROOT = Path(__file__).parents[2]
-UNKNOWN = str(uuid_utils.uuid7())
+UNKNOWN = "02ffffff-0000-7000-8000-000000000000"
 ADD = "/v1/actors/send_notification/tasks"
+GROW = "UPDATE postlude_meta SET compatible_from = :compatible_from"
+PATIENCE_S = 20
 ARGS = {"email": "ada@example.com", "message": "Hello"}
-
-
-@pytest.fixture(scope="module")
-def blank(tmp_path_factory):
-    """A migrated ledger that no process has open: copying it is quicker than migrating anew."""
-    chosen = load(data_dir=tmp_path_factory.mktemp("blank"))
-    upgrade(chosen)
-    return chosen.data_dir / "postlude.db"
-
-
-@contextmanager
-def api(folder, ledger=None, **variables):
-    """Serve the application from ``folder``, to a client on this machine."""
-    if ledger:
-        shutil.copy(ledger, folder)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    local = {"base_url": "http://127.0.0.1:8000", "client": ("127.0.0.1", 4711)}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"DATA_DIR": str(folder), "LOG_LEVEL": "error", **variables}.items():
-            patch.setenv(f"POSTLUDE_{name}", value)
-        settings.cache_clear()
-        try:
-            with TestClient(create_app(), **local) as client:
-                yield client
-        finally:
-            root.handlers[:] = handlers
-            root.setLevel(level)
-            structlog.reset_defaults()
-            settings.cache_clear()
 
 
 @pytest.fixture
@@ -82,6 +49,13 @@ def followed(client, url):
 
 def listed(client, **query):
     return client.get("/v1/tasks", params=query).json()["items"]
+
+
+def until(condition):
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def problem(response, status, code):
@@ -330,6 +304,7 @@ TASK = tasks.TaskView(
     result=None,
     progress=None,
     holder=None,
+    cancel_requested=False,
     correlation_id=None,
     created_at=NOW,
     run_at=None,
@@ -344,7 +319,18 @@ RUNNING = replace(TASK, state=State.RUNNING, holder="w1")
     ("task", "workers", "holder", "said"),
     [
         (replace(TASK, state=State.ACCEPTED), 1, None, "waits for the response"),
-        (replace(TASK, state=State.WAITING), 1, None, "the step before it"),
+        (
+            replace(TASK, state=State.CANCELLED, reason=Reason.UPSTREAM_FAILED, waits_for="a"),
+            1,
+            None,
+            "cancelled: upstream-failed; see task a",
+        ),
+        (
+            replace(TASK, state=State.FAILED, reason=Reason.BAD_ARGUMENTS, waits_for="a"),
+            1,
+            None,
+            "failed for good: bad-arguments; see task a",
+        ),
         (replace(TASK, attempts=2), 1, None, "waiting for a free worker; 2 attempts so far"),
         (TASK, 0, None, "no live worker knows actor 'tidy'"),
         (RUNNING, 1, HOLDER, "held by worker 42 on host1, not started"),
@@ -379,10 +365,77 @@ def test_every_state_that_is_not_final_has_words_of_its_own(state):
     assert describe(task, workers=1, consumers=1, holder=HOLDER, now=NOW)
 
 
+@pytest.mark.parametrize(
+    ("upstream", "said"),
+    [
+        (RUNNING, f"waits for task {UNKNOWN} (tidy, running), the step before it"),
+        (1, "waits for group g, of which 1 task has not ended"),
+        (3, "waits for group g, of which 3 tasks have not ended"),
+    ],
+)
+def test_a_waiting_task_says_what_it_waits_for(upstream, said):
+    task = replace(TASK, state=State.WAITING, waits_for="g")
+
+    assert said in describe(task, workers=1, consumers=1, holder=None, now=NOW, upstream=upstream)
+
+
+def test_steps_and_callbacks_are_listed_and_say_what_they_wait_for(client):
+    pipe = write_log.message("one") | write_log.message_with_options(
+        args=("two",), pipe_ignore=True
+    )
+    together = dramatiq.group([pipe, write_log.message("beside")])
+    together.add_completion_callback(write_log.message("complete"))
+    together.run()
+
+    callback, step = client.get("/v1/tasks", params={"state": "waiting"}).json()["items"]
+
+    first, second = (message.message_id for message in pipe.messages)
+    seen = followed(client, step["url"])
+    assert (seen["id"], seen["waits_for"]) == (second, first)
+    assert seen["place"] == (
+        f"waits for task {first} (write_log, queued), the step before it in its pipeline"
+    )
+    assert uuid.UUID(seen["group_id"])
+    told = followed(client, callback["url"])
+    assert (told["waits_for"], told["group_id"]) == (seen["group_id"], None)
+    assert told["place"] == f"waits for group {seen['group_id']}, of which 2 tasks have not ended"
+
+
 def test_a_queue_that_no_worker_takes_from_is_named():
     said = describe(TASK, workers=1, consumers=0, holder=None, now=NOW)
 
     assert "no live worker takes from queue 'default'" in said
+
+
+# Unique keys
+
+
+@pytest.mark.parametrize("held", [None, "unfinished", "queued", "10m", 600])
+def test_a_task_whose_key_another_one_has_is_shown_as_its_duplicate(client, held):
+    options = {"unique_key": "order-4711"} | ({} if held is None else {"unique_for": held})
+    first, second = (
+        client.post(ADD, json={"args": ARGS, "options": options}).json() for _ in range(2)
+    )
+
+    assert followed(client, first["url"])["state"] == "queued"
+    found = client.get(second["url"]).json()
+    assert (found["state"], found["reason"]) == ("cancelled", "duplicate")
+    assert found["duplicate_of"] == first["id"]
+    assert found["place"] == f"cancelled: task {first['id']} had its unique key when it was added"
+    stored = {None: "unfinished", "10m": 600_000, 600: 600_000}.get(held, held)
+    assert found["options"] == {"unique_key": "order-4711", "unique_for": stored}
+    assert [(item["id"], item["duplicate_of"]) for item in listed(client)] == [
+        (second["id"], first["id"]),
+        (first["id"], None),
+    ]
+
+
+def test_the_same_key_of_another_actor_is_another_key(client):
+    other = "/v1/actors/write_log/tasks"
+    for path, args in ((ADD, ARGS), (other, {"message": "Hello"})):
+        client.post(path, json={"args": args, "options": {"unique_key": "k"}})
+
+    assert [item["reason"] for item in listed(client)] == [None, None]
 
 
 # Health, start and outage
@@ -399,7 +452,6 @@ def test_a_process_with_a_good_ledger_is_alive_and_ready(client):
         ("UPDATE postlude_incarnations SET beat_at = beat_at - 20000000000", "heartbeat: the last"),
         ("UPDATE postlude_incarnations SET ended_at = 1", "heartbeat: this process is not"),
         ("UPDATE postlude_meta SET version = 0", "schema: it is 0"),
-        ("UPDATE postlude_meta SET compatible_from = 99", "schema: it needs code 99"),
         ("DROP TABLE postlude_meta", "ledger: "),
     ],
 )
@@ -414,6 +466,31 @@ def test_a_process_that_cannot_work_says_which_check_failed_and_stays_alive(
         assert check in problem(response, 503, "not-ready")["detail"]
         assert response.headers["retry-after"]
         assert client.get("/livez").status_code == 200
+
+
+def test_a_process_that_the_ledger_has_outgrown_refuses_what_is_new_until_it_fits_again(
+    tmp_path, blank
+):
+    with api(tmp_path, blank, HEARTBEAT="20ms") as client:
+        ledger = process.current().ledger
+        old = client.post("/send-notification/ada@example.com").headers["location"]
+        ledger.write(lambda tx: tx.run(Statement(text(GROW)), compatible_from=99))
+        until(lambda: ledger.outgrown)
+
+        for refused in (
+            client.get("/readyz"),
+            client.post("/send-notification/ada@example.com"),
+            client.post(f"{old}/cancel"),
+            client.post(f"{old}/retry"),
+        ):
+            told = problem(refused, 503, "ledger-too-new")
+            assert "needs code of schema version 99" in told["detail"]
+        assert client.get("/livez").status_code == 200
+        assert [task["url"] for task in client.get("/v1/tasks").json()["items"]] == [old]
+        ledger.write(lambda tx: tx.run(Statement(text(GROW)), compatible_from=1))
+        until(lambda: not ledger.outgrown)
+        assert client.get("/readyz").status_code == 200
+        assert client.post("/send-notification/ada@example.com").status_code == 202
 
 
 def test_a_ledger_that_cannot_be_written_is_a_503_and_nothing_is_accepted(tmp_path, blank):

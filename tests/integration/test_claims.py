@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,6 +18,7 @@ from postlude.ledger.queries import tasks as queries
 from postlude.ledger.task import NewTask
 from postlude.ledger.transitions import accept, bury, hand_back, incarnation
 from postlude.ledger.transitions.claim import claim
+from postlude.policy.crash import Death, Suspicion
 from postlude.settings import load
 from postlude.states import State
 
@@ -93,7 +95,7 @@ def test_a_task_that_was_handed_back_keeps_its_place(ledger):
     enqueue(ledger, "old")
     enqueue(ledger, "young")
     (held,) = take(ledger, limit=1)
-    ledger.write(partial(hand_back.hand_back, task=held))
+    ledger.write(partial(hand_back.hand_back, task=held, now=NOW))
 
     assert ids(take(ledger)) == ["old", "young"]
 
@@ -149,19 +151,19 @@ def test_suspects_are_only_for_those_who_ask_for_them(ledger):
         )
     )
     take(ledger)
-    ledger.write(partial(bury.bury, incarnation="me", now=NOW, proven=True))
+    ledger.write(partial(bury.bury, incarnation="me", now=NOW, death=Death.PROVEN))
     enqueue(ledger, "innocent")
 
-    with ledger.read() as connection:
-        assert ready.has_ready(connection, "q", ["a"], suspect=True)
-        assert not ready.has_ready(connection, "q", ["b"], suspect=True)
+    with closing(ledger.connect()) as reader:
+        assert ready.suspicion(reader, "q", ["a"]) == Suspicion.APART
+        assert ready.suspicion(reader, "q", ["b"]) == Suspicion.NONE
     assert ids(take(ledger, limit=1)) == ["innocent"]
-    assert [(task.id, task.suspect, task.attempt) for task in take(ledger, suspects=True)] == [
-        ("suspect", True, 2)
+    assert [(task.id, task.suspect, task.attempt) for task in take(ledger, suspects=1)] == [
+        ("suspect", Suspicion.APART, 2)
     ]
-    with ledger.read() as connection:
-        assert not ready.has_ready(connection, "q", ["a"], suspect=True)
-        assert not ready.has_ready(connection, "q", ["a"])
+    with closing(ledger.connect()) as reader:
+        assert ready.suspicion(reader, "q", ["a"]) == Suspicion.NONE
+        assert not ready.has_ready(reader, "q", ["a"])
 
 
 def test_of_many_workers_that_claim_at_once_each_task_goes_to_one(opened):

@@ -435,7 +435,7 @@ def test_a_file_that_is_not_there_is_a_fault_of_its_task(client, tmp_path):
     file_id = uploaded(client, "a.txt", b"content")
     (tmp_path / "files" / file_id).unlink()
 
-    with pytest.raises(UnusableFile, match=r"gone from the storage"):
+    with pytest.raises(UnusableFile, match=r"is not in the storage.*POSTLUDE_STORAGE_URL"):
         process_file(UUID(file_id))
     with pytest.raises(UnusableFile, match=r"there is no file"):
         process_file(UUID(int=7))

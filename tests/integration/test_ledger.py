@@ -205,7 +205,11 @@ def test_an_empty_database_says_what_to_run(tmp_path):
     ("found", "error", "words"),
     [
         ({"version": 0, "compatible_from": 0}, LedgerTooOld, "schema 0, .*run `postlude migrate`"),
-        ({"version": 9, "compatible_from": 5}, LedgerTooNew, "schema 9, .*version 5 or later"),
+        (
+            {"version": 9, "compatible_from": 5},
+            LedgerTooNew,
+            "needs code of schema version 5 or later",
+        ),
     ],
 )
 def test_tables_that_do_not_fit_this_code_are_refused(ledger, settings, found, error, words):

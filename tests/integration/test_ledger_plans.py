@@ -13,51 +13,84 @@ from sqlalchemy import event
 
 from postlude.ledger import migrate
 from postlude.ledger.ledger import Ledger
-from postlude.ledger.queries import incarnations, ready, schedules, tasks
+from postlude.ledger.queries import incarnations, keys, ready, schedules, tasks, versions
 from postlude.ledger.statement import dialect_named
+from postlude.ledger.task import Claimed
 from postlude.ledger.transitions import (
     accept,
     bury,
     cancel,
     claim,
+    follow,
     hand_back,
     incarnation,
+    key,
     mark,
     outcome,
     promote,
     publish,
     release,
     retain,
+    retry,
 )
 from postlude.settings import load
 from postlude.states import State
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
+CLAIMED = Claimed(
+    1, "x", "a", "q", "{}", "{}", 0, 1, "t", 1, 0, suspect=False, created_at=NOW, claimed_at=NOW
+)
 STATEMENTS = {
+    "suspicion": ready.SUSPICION,
+    "ready": ready.READY,
+    "due": ready.DUE,
     "claim": claim.CLAIM,
     "claim by message": claim.CLAIM_MESSAGE,
     "accept": accept.SAME,
+    "take a key": key.TAKE,
+    "duplicate": key.DUPLICATE,
+    "kept answer": key.KEPT,
+    "delete keys": retain.KEYS_OF,
+    "delete expired keys": retain.EXPIRED_KEYS,
     "release": release.RELEASE,
     "withdraw": release.WITHDRAW,
     "finish": outcome.FINISH,
+    "succeed": outcome.SUCCEED,
+    "record successes": outcome.RECORD_SUCCESSES,
     "hand back": hand_back.HAND_BACK,
     "forget": hand_back.FORGOTTEN,
+    "cancel in hand": hand_back.CANCEL,
+    "cancel": cancel.CANCEL,
+    "cancel, accepted": cancel.CANCEL_ACCEPTED,
+    "request cancel": cancel.REQUEST,
+    "state": cancel.STATE,
+    "retry": retry.RETRY,
+    "retried": retry.SAME,
+    "fit for a retry": retry.IS_FIT,
     "start": mark.STARTED,
     "progress": mark.PROGRESS,
     "publish": publish.PUBLISHED,
     "beat": incarnation.BEAT,
     "bury: record": bury._RECORD,
+    "bury: cancel": bury._CANCEL,
+    "bury: accuse": bury._ACCUSE,
     "bury: quarantine": bury._QUARANTINE,
+    "bury: suspect": bury._SUSPECT,
     "bury: take back": bury._TAKE_BACK,
     "bury: release": bury._RELEASE,
     "adopt": bury._ORPHANS,
     "promote": promote.PROMOTE,
     "delete": retain.DELETE,
-    "cancel": cancel.CANCEL_QUEUE,
+    "delete: cut loose": retain.FREE,
+    "cancel a queue": cancel.CANCEL_QUEUE,
+    "cancel: followed": cancel.CANCEL_FOLLOWED,
+    "follow: release": follow.RELEASE,
+    "follow: end": follow.END,
+    "follow: revive": follow.REVIVE,
+    "follow: group": follow.GROUP_OF,
+    "follow: unfinished": follow.UNFINISHED,
 }
 QUERIES = {
-    "has_ready": lambda c: ready.has_ready(c, "q", ["a"]),
-    "next_due": ready.next_due,
     "get": lambda c: tasks.get(c, "x"),
     "attempts": lambda c: tasks.attempts(c, "x"),
     "by state": lambda c: tasks.page(c, state=State.FAILED),
@@ -68,8 +101,13 @@ QUERIES = {
     "by queue, next": lambda c: tasks.page(c, queue="q", before=9),
     "by all": lambda c: tasks.page(c, state=State.QUEUED, actor="a", queue="q", before=9),
     "accepted_by": lambda c: tasks.accepted_by(c, "me"),
+    "cancelling": lambda c: tasks.cancelling(c, "me"),
     "held_by": lambda c: tasks.held_by(c, "me"),
+    "doomed": lambda c: tasks.doomed(c, "me"),
+    "missing": lambda c: tasks.missing(c, "g"),
     "unfinished": lambda c: tasks.unfinished(c, "q"),
+    "kept": lambda c: keys.kept(c, "s", "k", NOW),
+    "versions": lambda c: versions.find(c, CLAIMED, now=NOW),
     "due schedules": lambda c: schedules.due(c, now=NOW, limit=9),
     "next schedule": schedules.next_at,
 }
@@ -86,7 +124,9 @@ def ledger(tmp_path_factory):
 
 def plan_of_statement(ledger, statement) -> list[str]:
     sql = statement.text(dialect_named("sqlite"))
-    values = {name: "[]" if name == "actors" else 1 for name in re.findall(r":(\w+)", sql)}
+    values = {
+        name: "[]" if name in {"actors", "ended"} else 1 for name in re.findall(r":(\w+)", sql)
+    }
     with ledger.read() as connection:
         cursor = connection.connection.cursor()
         return [row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
@@ -148,17 +188,23 @@ def test_a_claim_reads_only_the_index_of_what_is_ready(ledger):
     assert any(wanted in line for line in plan)
 
 
+def test_successes_are_found_by_their_row_numbers(ledger):
+    plan = plan_of_statement(ledger, outcome.SUCCEED)
+
+    assert "SEARCH postlude_tasks USING INTEGER PRIMARY KEY (rowid=?)" in plan
+
+
 def test_the_next_due_task_is_the_first_one_of_its_index(ledger):
-    (line,) = plan_of_query(ledger, ready.next_due)
+    (line,) = plan_of_statement(ledger, ready.DUE)
 
     assert line.endswith("USING COVERING INDEX postlude_tasks_due")
 
 
-@pytest.mark.parametrize("name", ["held_by", "accepted_by"])
+@pytest.mark.parametrize("name", ["held_by", "accepted_by", "doomed"])
 def test_what_a_process_owns_is_read_from_the_index_of_owners(ledger, name):
-    (line,) = plan_of_query(ledger, QUERIES[name])
+    plan = plan_of_query(ledger, QUERIES[name])
 
-    assert "postlude_tasks_owner (owner=?)" in line
+    assert any("postlude_tasks_owner (owner=?)" in line for line in plan)
 
 
 @pytest.mark.parametrize("name", [name for name in STATEMENTS if name.startswith("bury")])
@@ -166,6 +212,34 @@ def test_what_the_dead_owned_is_read_from_the_index_of_owners(ledger, name):
     plan = plan_of_statement(ledger, STATEMENTS[name])
 
     assert any("postlude_tasks_owner (owner=?)" in line for line in plan)
+
+
+def test_who_has_a_key_is_found_by_its_id(ledger):
+    plan = plan_of_statement(ledger, key.TAKE)
+
+    assert "SEARCH postlude_tasks USING INDEX postlude_tasks_id (id=?)" in plan
+
+
+@pytest.mark.parametrize(
+    "name", ["follow: release", "follow: end", "follow: revive", "delete: cut loose"]
+)
+def test_who_waits_for_a_task_is_read_from_the_index_of_the_waiting(ledger, name):
+    plan = plan_of_statement(ledger, STATEMENTS[name])
+
+    assert any("postlude_tasks_waiting (waits_for=?)" in line for line in plan)
+
+
+def test_what_may_be_deleted_is_a_range_of_its_index(ledger):
+    plan = plan_of_statement(ledger, retain.DELETE)
+
+    wanted = "postlude_tasks_finished (state=? AND finished_at>? AND finished_at<?)"
+    assert any(wanted in line for line in plan)
+
+
+def test_whether_a_group_is_complete_is_read_from_the_index_of_unfinished_members(ledger):
+    (line,) = plan_of_statement(ledger, follow.UNFINISHED)
+
+    assert "postlude_tasks_members (group_id=?)" in line
 
 
 def test_who_lives_is_read_from_the_index_of_the_living(ledger):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from postlude.ledger import migrate
 from postlude.ledger.ledger import Ledger
 from postlude.ledger.statement import Statement
 from postlude.settings import load
-from postlude.worker.pulse import Pulse
+from postlude.worker.file_watch import FileWatch
+from postlude.worker.pulse import UNHINTED_S, Pulse
 
 PATIENCE_S = 10
 TOUCH = Statement(
@@ -105,3 +108,49 @@ def test_closing_wakes_all_for_a_last_look(pulse, ledger):
 
     assert listener.is_set()
     assert "pulse" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_where_writes_are_not_told_of_it_looks_every_few_milliseconds(tmp_path, ledger):
+    """As on a file system of another machine, of which this one does not hear."""
+
+    class Remote(Ledger):
+        wal = tmp_path / "never-written"
+
+    Remote.wal.touch()
+    remote = Remote(load(data_dir=tmp_path))
+    pulse = Pulse(remote)
+    listener = pulse.listen()
+    with capture_logs() as logs:
+        while "pulse.polls" not in [line["event"] for line in logs]:
+            assert wakes(listener, ledger)
+
+    began = time.monotonic()
+    for _ in range(10):
+        assert wakes(listener, ledger)
+    assert time.monotonic() - began < 30 * UNHINTED_S
+    pulse.close()
+    remote.close()
+
+
+def test_a_write_is_told_of_at_once_and_a_wait_can_be_ended(tmp_path):
+    path = tmp_path / "log"
+    path.touch()
+    watch = FileWatch(path)
+    assert watch.wait(0) is False
+
+    with path.open("w") as log:
+        log.write("news")
+    assert watch.wait(PATIENCE_S) is True
+    assert watch.wait(0) is False
+
+    began = time.monotonic()
+    ended = threading.Timer(0.05, watch.interrupt)
+    ended.start()
+    assert watch.wait(PATIENCE_S) is False
+    assert time.monotonic() - began < PATIENCE_S
+    watch.close()
+
+
+def test_a_file_that_is_not_there_cannot_be_watched(tmp_path):
+    with pytest.raises(OSError, match="cannot be watched: No such file"):
+        FileWatch(tmp_path / "missing")

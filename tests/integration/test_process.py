@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from postlude import __version__, process
-from postlude.errors import LedgerBusy, LedgerTooOld, SettingsError
+from postlude.errors import LedgerBusy, LedgerError, LedgerTooOld, SettingsError
 from postlude.ledger import commit, migrate, sqlite
 from postlude.ledger.ledger import Ledger
 from postlude.ledger.queries import incarnations
 from postlude.ledger.queries import tasks as queries
 from postlude.ledger.task import NewTask
 from postlude.ledger.transitions import accept, bury
+from postlude.policy.crash import Death
 from postlude.settings import load, settings
 from postlude.states import State
 from postlude.worker.incarnation import hostname, is_gone, lock_path
@@ -73,6 +74,7 @@ from postlude.ledger.queries.actors import known
 from postlude.ledger.queries.tasks import held_by
 from postlude.ledger.task import NewTask
 from postlude.ledger.transitions import accept, bury, claim
+from postlude.policy.crash import Death
 from postlude.worker import service
 
 @dramatiq.actor(queue_name="q")
@@ -97,7 +99,7 @@ worker.start()
 now = datetime.now(UTC)
 old = process.current()
 assert workers() == [1]
-old.ledger.write(partial(bury.bury, incarnation=old.incarnation.id, now=now, proven=False))
+old.ledger.write(partial(bury.bury, incarnation=old.incarnation.id, now=now, death=Death.STOPPED))
 until(lambda: process.current() is not old and workers() == [1])
 task = NewTask("lost", "another", "elsewhere", "{}", "{}", 0, None, now)
 new = process.current()
@@ -241,6 +243,17 @@ def test_whoever_asks_after_the_end_gets_a_new_one(home):
     assert second.ledger.write(lambda _tx: "stored") == "stored"
 
 
+def test_whoever_asks_after_a_process_has_left_gets_none(home, monkeypatch):
+    monkeypatch.setattr(process, "_left", False)  # and is put back after the test
+    first = process.current()
+    process.leave()
+
+    with pytest.raises(LedgerError, match="this process is leaving"):
+        process.current()
+    with pytest.raises(LedgerBusy, match="closing"):
+        first.ledger.write(lambda _tx: "too late")
+
+
 def test_a_process_that_says_late_what_it_is_begins_anew_as_that(other):
     script = process.current()
     first = script.incarnation.id
@@ -258,7 +271,7 @@ def test_a_process_that_says_late_what_it_is_begins_anew_as_that(other):
 def test_whoever_was_buried_never_beats_again_and_begins_a_new_life(other):
     old = process.current()
     first = old.incarnation
-    other.write(partial(bury.bury, incarnation=first.id, now=NOW, proven=False))
+    other.write(partial(bury.bury, incarnation=first.id, now=NOW, death=Death.STOPPED))
     new = until(lambda: (found := process.current()) is not old and found)
 
     assert first.dead.is_set()
@@ -278,7 +291,7 @@ def test_whoever_was_buried_is_told_and_leaves_nothing_open(other):
     old.after_burial(told.set)
     old.pulse.listen()
     life = old.incarnation
-    other.write(partial(bury.bury, incarnation=life.id, now=NOW, proven=False))
+    other.write(partial(bury.bury, incarnation=life.id, now=NOW, death=Death.STOPPED))
 
     assert told.wait(PATIENCE_S)
     until(lambda: not lock_path(old.settings.data_dir / "run", life.id).exists())

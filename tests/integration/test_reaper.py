@@ -22,6 +22,7 @@ from postlude.ledger.queries import tasks as queries
 from postlude.ledger.task import NewTask
 from postlude.ledger.transitions import accept, bury, claim, incarnation, outcome
 from postlude.ledger.transitions.outcome import Outcome
+from postlude.policy.crash import Death
 from postlude.process import Process
 from postlude.settings import load
 from postlude.states import State
@@ -46,6 +47,17 @@ me = life.incarnation.id
 if life.kind == "worker":
     take = partial(claim.claim, queue="q", actors=["a"], owner=me, token=me, now=now, limit=9)
     life.ledger.write(take)
+elif life.kind == "desk":
+    import dramatiq
+    import postlude
+    from postlude.broker import broker
+    from postlude.broker.desk import open_desk
+
+    dramatiq.actor(lambda: None, actor_name="a", queue_name="q")
+    desk = open_desk(4)
+    take = partial(claim.claim, queue="q", actors=["a"], owner=me, token=me, now=now, limit=9)
+    first, *_ = desk.claim(broker(), take)
+    first.begin()
 else:
     task = NewTask("promised", "a", "q", "{}", "{}", 0, None, now)
     life.ledger.write(partial(accept.accept, task=task, owner=me))
@@ -72,6 +84,14 @@ class Neighbour:
         self.id = self.process.stdout.readline().strip()
         assert self.id
         self.lock = lock_path(folder / "run", self.id)
+
+    def freeze(self, ledger: Ledger) -> None:
+        """Stop it when it cannot have the write lock, which it would keep."""
+        ledger.write(lambda _tx: self._stop())
+
+    def _stop(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)  # all of its threads
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         self.process.send_signal(number)
@@ -154,7 +174,7 @@ def until(condition):
     return found
 
 
-def take(ledger, *, suspects: bool = False, owner: str = "successor"):
+def take(ledger, *, suspects: int = 0, owner: str = "successor"):
     return ledger.write(
         partial(
             claim.claim,
@@ -185,10 +205,10 @@ def appear(ledger, id_: str) -> None:
     )
 
 
-def test_the_kernel_proves_a_death_at_once_and_a_life_as_long_as_it_lasts(neighbour):
+def test_the_kernel_proves_a_death_at_once_and_a_life_as_long_as_it_lasts(ledger, neighbour):
     worker = neighbour()
     alive = is_gone(worker.lock)
-    worker.kill(signal.SIGSTOP)
+    worker.freeze(ledger)
     frozen = is_gone(worker.lock)
     worker.kill()
 
@@ -213,6 +233,44 @@ def test_what_a_killed_worker_held_runs_again_as_suspect(ledger, observer, neigh
     assert [task.id for task in take(ledger, suspects=True)] == ["mail"]
     assert life(ledger, worker.id)["end"] == "died"
     assert not worker.lock.exists()
+
+
+def test_of_what_a_killed_worker_held_what_it_had_begun_is_suspect(ledger, observer, neighbour):
+    enqueue(ledger, "begun", "held", "held too")
+    worker = neighbour("desk")
+    before = [view(ledger, id_).state for id_ in ("begun", "held", "held too")]
+    worker.kill()
+    observer().look()
+
+    assert before == [State.RUNNING] * 3
+    assert [task.id for task in take(ledger, suspects=True)] == ["begun"]
+    assert [task.id for task in take(ledger)] == ["held", "held too"]
+
+
+def test_a_worker_that_hangs_makes_suspects_of_what_it_had_begun(
+    ledger, observer, neighbour, monkeypatch
+):
+    enqueue(ledger, "begun", "held")
+    worker = neighbour("desk")
+    worker.freeze(ledger)  # as silent as one whose thread keeps the interpreter's lock
+    monkeypatch.setattr("postlude.worker.reaper.is_stopped", lambda _pid: False)
+    until(observer(LEASE).look)
+
+    assert life(ledger, worker.id)["end"] == "silent"
+    assert [task.id for task in take(ledger, suspects=True)] == ["begun"]
+    assert [task.id for task in take(ledger)] == ["held"]
+
+
+def test_who_is_held_by_one_dead_worker_after_the_other_is_suspect_unbegun(ledger):
+    """Something may kill a worker before it can write down that it has begun."""
+    enqueue(ledger, "deadly")
+    for number, suspicion in enumerate([0, 0, 0, 1, 2]):
+        worker = f"worker {number}"
+        appear(ledger, worker)
+        taken = take(ledger, owner=worker, suspects=suspicion)
+        assert [(task.id, task.suspect) for task in taken] == [("deadly", suspicion)]
+        end = partial(bury.bury, incarnation=worker, now=NOW, death=Death.PROVEN, begun=())
+        ledger.write(end)
 
 
 def test_of_reapers_that_look_at_once_one_buries_the_dead(ledger, observer, neighbour):
@@ -268,7 +326,7 @@ def test_whoever_beats_is_left_alone_however_often_one_looks(ledger, observer, n
 def test_whoever_is_silent_for_the_lease_is_dead_and_nobody_is_accused(ledger, observer, neighbour):
     enqueue(ledger, "mail")
     worker = neighbour()
-    worker.kill(signal.SIGSTOP)
+    worker.freeze(ledger)
     looking = observer(LEASE)
     started = time.monotonic()
 
@@ -282,7 +340,7 @@ def test_whoever_is_silent_for_the_lease_is_dead_and_nobody_is_accused(ledger, o
 def test_whoever_wakes_up_buried_never_beats_again(ledger, observer, neighbour):
     enqueue(ledger, "mail")
     worker = neighbour()
-    worker.kill(signal.SIGSTOP)
+    worker.freeze(ledger)
     until(observer(LEASE).look)
     dead = life(ledger, worker.id)
     worker.kill(signal.SIGCONT)
@@ -329,7 +387,7 @@ def test_what_the_buried_took_before_they_knew_is_taken_back(ledger, observer, s
     """A frozen process that wakes up goes on for up to a heartbeat."""
     looking = observer()
     appear(ledger, "late")
-    ledger.write(partial(bury.bury, incarnation="late", now=NOW, proven=False))
+    ledger.write(partial(bury.bury, incarnation="late", now=NOW, death=Death.STOPPED))
     if state is State.RUNNING:
         enqueue(ledger, "mail")
         take(ledger, owner="late")

@@ -16,6 +16,7 @@ from postlude.ledger import clock, migrate
 from postlude.ledger.queries import tasks as queries
 from postlude.ledger.transitions import bury, cancel, claim, incarnation
 from postlude.ledger.transitions.outcome import finish
+from postlude.policy.crash import TOO_OFTEN, Death
 from postlude.settings import load, settings
 from postlude.states import Reason, State
 from postlude.worker.holdings import Holdings
@@ -171,7 +172,7 @@ def test_a_cancelled_task_says_so(ledger):
 
 def test_a_task_whose_workers_died_says_so(ledger):
     message = answer.send()
-    for number in range(4):
+    for number in range(TOO_OFTEN):
         ledger.write(
             partial(
                 incarnation.appear,
@@ -192,10 +193,10 @@ def test_a_task_whose_workers_died_says_so(ledger):
             token=f"{number}",
             now=clock.now(),
             limit=1,
-            suspects=number > 0,
+            suspects=(0, 1, 1, 2)[min(number, 3)],
         )
         assert len(ledger.write(taking)) == 1
-        dying = partial(bury.bury, incarnation=f"w{number}", now=clock.now(), proven=True)
+        dying = partial(bury.bury, incarnation=f"w{number}", now=clock.now(), death=Death.PROVEN)
         ledger.write(dying)
 
     with pytest.raises(ResultFailure, match="actor raised WorkerDied: the worker process died"):

@@ -16,10 +16,10 @@ from postlude.ledger.ledger import Ledger
 from postlude.ledger.migrate import upgrade
 from postlude.ledger.transitions.schedule import NewSchedule, declare
 from postlude.ledger.transitions.tick import Firing, Tick, record, task_id
+from postlude.scheduler.service import Service
 from postlude.schedules import spec
 from postlude.schedules.trigger import build
 from postlude.settings import load
-from scheduler.service import Service
 
 SECOND = timedelta(seconds=1)
 
@@ -65,7 +65,12 @@ def add(ledger, id_="tidy", *, since=None, **changes):
         ).get_next_fire_time(None, at),
     } | changes
     ledger.write(
-        partial(declare, schedule=NewSchedule(id=id_, **columns), now=since or now() - 3 * SECOND)
+        partial(
+            declare,
+            schedule=NewSchedule(id=id_, **columns),
+            source="shop",
+            now=since or now() - 3 * SECOND,
+        )
     )
 
 
@@ -127,6 +132,19 @@ def test_a_tick_queues_one_task_under_an_id_of_its_own(ledger):
     assert task["run_at"] is None
 
 
+def test_a_tick_whose_unique_key_is_taken_makes_a_duplicate(ledger):
+    options = {"queue": "low", "priority": 0, "unique_key": "all", "unique_for": "unfinished"}
+    add(ledger, options=json.dumps(options), misfire="all")
+
+    with scheduling(ledger):
+        until(lambda: len(ticks(ledger)) >= 2)
+
+    first, second, *_ = tasks(ledger)
+    assert (first["state"], first["duplicate_of"]) == ("queued", None)
+    assert (second["reason"], second["duplicate_of"]) == ("duplicate", first["id"])
+    assert [tick["task"] for tick in ticks(ledger)][:2] == [first["id"], second["id"]]
+
+
 def test_a_tick_is_punctual(ledger):
     add(ledger, since=now())
 
@@ -134,6 +152,21 @@ def test_a_tick_is_punctual(ledger):
         tick = until(lambda: ticks(ledger))[0]
 
     assert tick["ticked_at"] - tick["scheduled_for"] < 500_000
+
+
+def test_a_clock_that_is_set_back_within_a_pass_does_not_stop_the_loop(ledger, monkeypatch):
+    """APScheduler reads the clock once more after we have told it when to look again."""
+
+    class SetBack(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) - timedelta(hours=1)
+
+    monkeypatch.setattr("apscheduler.schedulers.base.datetime", SetBack)
+    add(ledger)
+
+    with scheduling(ledger):
+        until(lambda: len(ticks(ledger)) >= 6)
 
 
 def test_two_schedulers_share_the_ticks(settings, ledger):

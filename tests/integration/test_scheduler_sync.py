@@ -13,10 +13,10 @@ from postlude.ledger.clock import from_micros, to_micros
 from postlude.ledger.ledger import Ledger
 from postlude.ledger.migrate import upgrade
 from postlude.middleware.interrupts import Interrupts
+from postlude.scheduler.sync import sync
 from postlude.schedules import declare
 from postlude.schedules.declare import cron, declarations, every
 from postlude.settings import load
-from scheduler.sync import sync
 
 BOOT = datetime(2026, 11, 2, 12, 0, 0, 250_000, tzinfo=UTC)
 ANCHOR = BOOT.replace(microsecond=0)
@@ -36,7 +36,7 @@ def ledger(tmp_path):
 def boot(ledger, monkeypatch):
     """Boot a scheduler whose code declares what ``code(make_actor)`` declares; returns its logs."""
 
-    def boot(code=lambda _make_actor: None, *, at=BOOT):
+    def boot(code=lambda _make_actor: None, *, at=BOOT, source="shop"):
         monkeypatch.setattr(declare, "_declared", {})
         broker = PostludeBroker([], Interrupts())
 
@@ -49,7 +49,7 @@ def boot(ledger, monkeypatch):
 
         code(make_actor)
         with structlog.testing.capture_logs() as logs:
-            sync(ledger, declarations(), broker, at)
+            sync(ledger, declarations(), broker, at, source=source)
         return logs
 
     return boot
@@ -78,10 +78,21 @@ def test_a_new_declaration_becomes_a_row(ledger, boot):
     assert json.loads(found["arguments"])["folder"] == "tmp"
     assert json.loads(found["options"]) == {"queue": "low", "priority": 7}
     assert found["actor"] == "tidy"
-    assert found["declared_by"] == "code"
+    assert found["declared_by"] == "code:shop"
     assert from_micros(found["created_at"]) == ANCHOR
     assert from_micros(found["next_at"]) == ANCHOR + HOUR
     assert events(logs) == ["schedule.declared"]
+
+
+def test_the_tasks_of_an_actor_that_is_unique_as_a_whole_are_unique(ledger, boot):
+    boot(lambda make: every("1h")(make(unique_key="all", unique_for="10m")))
+
+    assert json.loads(row(ledger)["options"]) == {
+        "queue": "default",
+        "priority": 0,
+        "unique_key": "all",
+        "unique_for": 600_000,
+    }
 
 
 def test_the_first_run_may_come_at_once(ledger, boot):
@@ -137,6 +148,17 @@ def test_a_declaration_that_vanishes_is_retired_and_its_row_stays(ledger, boot):
     assert row(ledger)["broken"] == "no longer declared in code"
     assert events(logs) == ["schedule.retired"]
     assert events(boot(at=BOOT + HOUR)) == []
+
+
+def test_two_applications_leave_each_others_schedules_alone(ledger, boot):
+    boot(lambda make: every("1h")(make()), source="shop")
+
+    logs = boot(lambda make: every("2h")(make("other")), source="blog")
+
+    assert "schedule.retired" not in events(logs)
+    assert row(ledger)["next_at"] is not None
+    boot(lambda make: every("1h")(make()), source="shop")
+    assert row(ledger, "other")["next_at"] is not None
 
 
 def test_a_declaration_that_comes_back_goes_on_where_it_was(ledger, boot):

@@ -13,7 +13,8 @@ from postlude.ledger.clock import now
 from postlude.ledger.engine import BareConnection, build_engine
 from postlude.ledger.migrate import upgrade
 from postlude.ledger.statement import Statement
-from postlude.ledger.transitions import incarnation
+from postlude.ledger.transitions import bury, incarnation
+from postlude.policy.crash import Death
 from postlude.settings import load
 from postlude.supervisor.hanging import Beat, LedgerBeats
 
@@ -66,16 +67,38 @@ def test_each_beat_raises_the_counter(beats, connection):
     assert beats() == [Beat("a", os.getpid(), 1)]
 
 
+def test_one_that_left_in_order_is_told_once_and_one_that_was_buried_never(beats, connection):
+    appear(connection, "left")
+    appear(connection, "buried")
+    beats()
+
+    with connection.transaction() as tx:
+        bury.leave(tx, "left", now=now())
+        bury.bury(tx, "buried", now=now(), death=Death.STOPPED)
+
+    assert beats() == [Beat("left", os.getpid(), 0, left=True)]
+    assert beats() == []
+
+
 def test_other_machines_are_not_ours_to_judge(beats, connection):
     appear(connection, "elsewhere", host="another-machine")
 
     assert beats() == []
 
 
-def test_incarnations_from_before_our_start_are_not_our_children(beats, connection):
-    appear(connection, "old", ago=timedelta(minutes=1))
+def test_incarnations_from_before_our_start_are_not_our_children(settings, connection):
+    appear(connection, "old")
+    beats = LedgerBeats(settings)
+    appear(connection, "new")
 
-    assert beats() == []
+    assert [beat.incarnation for beat in beats()] == ["new"]
+    beats.close()
+
+
+def test_a_clock_that_was_set_back_hides_no_child(beats, connection):
+    appear(connection, "child", ago=timedelta(hours=1))
+
+    assert [beat.incarnation for beat in beats()] == ["child"]
 
 
 def test_a_ledger_that_does_not_answer_blames_nobody(settings, beats, connection):

@@ -23,6 +23,7 @@ from postlude.ledger.transitions import (
     bury,
     cancel,
     claim,
+    follow,
     hand_back,
     mark,
     outcome,
@@ -30,9 +31,11 @@ from postlude.ledger.transitions import (
     publish,
     release,
     retain,
+    retry,
     tick,
 )
 from postlude.ledger.transitions.outcome import Outcome
+from postlude.policy.crash import Death
 from postlude.settings import load
 from postlude.states import FINAL, TRANSITIONS, State
 
@@ -48,10 +51,11 @@ INSERT = Statement(
     text("""
     INSERT INTO postlude_tasks (
         seq, id, actor, queue, arguments, options, priority, state, run_at, generation, token, owner,
-        attempts, retries, crashes, suspect, cancel_requested, created_at, claimed_at, finished_at)
+        attempts, retries, crashes, suspect, cancel_requested, followed, waits_for, pipe_into,
+        created_at, claimed_at, finished_at)
     VALUES (
         1, :id, 'a', 'q', '{}', '{}', 0, :state, :run_at, :generation, :token, :owner,
-        2, 1, :crashes, :suspect, 0, :at, :at, :finished_at)""")
+        2, 1, :crashes, :suspect, 0, 0, 'upstream', 'x', :at, :at, :finished_at)""")
 )
 CLEAN = [
     Statement(text(f"DELETE FROM postlude_{name}"))
@@ -122,6 +126,22 @@ MOVES = {
         partial(release.withdraw, task=TASK_ID, owner=OWNER, now=NOW),
         {State.ACCEPTED: State.CANCELLED},
     ),
+    "follow, with a result": (
+        partial(follow.succeeded, task="upstream", result="1", now=NOW),
+        {State.WAITING: State.QUEUED},
+    ),
+    "follow, without one": (
+        partial(follow.succeeded, task="upstream", result=None, now=NOW),
+        {State.WAITING: State.FAILED},
+    ),
+    "follow, not": (
+        partial(follow.ended, tasks=["upstream"], now=NOW),
+        {State.WAITING: State.CANCELLED},
+    ),
+    "follow, withdrawn": (
+        partial(follow.withdrawn, task="upstream", now=NOW),
+        {State.WAITING: State.CANCELLED},
+    ),
     "promote": (
         partial(promote.promote, now=NOW, limit=9),
         {State.SCHEDULED: State.QUEUED},
@@ -134,7 +154,7 @@ MOVES = {
         partial(claim.claim_message, task=TASK_ID, generation=GENERATION, **CLAIM),
         {State.QUEUED: State.RUNNING},
     ),
-    "hand_back": (partial(hand_back.hand_back, task=HELD), {State.RUNNING: State.QUEUED}),
+    "hand_back": (partial(hand_back.hand_back, task=HELD, now=NOW), {State.RUNNING: State.QUEUED}),
     "forgotten": (
         partial(hand_back.forgotten, task=TASK_ID, owner=OWNER),
         {State.RUNNING: State.QUEUED},
@@ -149,12 +169,25 @@ MOVES = {
         partial(cancel.cancel_queue, queue="q", now=NOW),
         {State.QUEUED: State.CANCELLED, State.SCHEDULED: State.CANCELLED},
     ),
+    "cancel": (
+        partial(cancel.cancel, task=TASK_ID, now=NOW),
+        {
+            State.ACCEPTED: State.CANCELLED,
+            State.WAITING: State.CANCELLED,
+            State.SCHEDULED: State.CANCELLED,
+            State.QUEUED: State.CANCELLED,
+        },
+    ),
+    "retry": (
+        partial(retry.retry, task=TASK_ID, now=NOW),
+        {State.FAILED: State.QUEUED, State.SCHEDULED: State.QUEUED},
+    ),
     "bury, silent": (
-        partial(bury.bury, incarnation=OWNER, now=NOW, proven=False),
+        partial(bury.bury, incarnation=OWNER, now=NOW, death=Death.STOPPED),
         {State.RUNNING: State.QUEUED, State.ACCEPTED: State.QUEUED},
     ),
     "bury, proven": (
-        partial(bury.bury, incarnation=OWNER, now=NOW, proven=True),
+        partial(bury.bury, incarnation=OWNER, now=NOW, death=Death.PROVEN),
         {State.RUNNING: State.QUEUED, State.ACCEPTED: State.QUEUED},
     ),
     "leave": (
@@ -164,6 +197,10 @@ MOVES = {
     "tick": (partial(tick.record, firings=[FIRING], now=NOW), {}),
     **{f"finish, {state}": (ends(state), {State.RUNNING: state}) for state in ENDS},
 }
+
+
+MARKS = {"mark_started", "mark_progress", "mark_published", "cancel"}
+"""Moves that may leave a task where it is, and say something about it."""
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +266,7 @@ def test_a_transition_makes_the_move_it_is_for_and_no_other(ledger, name, before
     state = State(after["state"])
     assert state is moves.get(before, before)
     assert state is before or state in TRANSITIONS[before]
-    if state is before and name not in {"mark_started", "mark_progress", "mark_published"}:
+    if state is before and name not in MARKS:
         assert after == untouched
 
 
@@ -262,11 +299,17 @@ def test_what_waits_or_has_ended_is_in_nobodys_hands(ledger, name):
         assert (found["finished_at"] == to_micros(NOW)) == (after in FINAL)
 
 
-@pytest.mark.parametrize("release_or_bury", ["release", "bury, silent", "bury, proven", "leave"])
-def test_an_accepted_task_that_has_to_wait_is_scheduled(ledger, release_or_bury):
-    insert(ledger, State.ACCEPTED, run_at=LATER)
+@pytest.mark.parametrize(
+    ("move", "before"),
+    [
+        *[(name, State.ACCEPTED) for name in ("release", "bury, silent", "bury, proven", "leave")],
+        ("follow, with a result", State.WAITING),
+    ],
+)
+def test_a_task_that_has_to_wait_after_its_release_is_scheduled(ledger, move, before):
+    insert(ledger, before, run_at=LATER)
 
-    ledger.write(MOVES[release_or_bury][0])
+    ledger.write(MOVES[move][0])
 
     assert (row(ledger)["state"], row(ledger)["run_at"]) == ("scheduled", to_micros(LATER))
 
@@ -314,7 +357,7 @@ def test_news_under_a_wrong_token_changes_nothing_and_leaves_no_attempt(ledger, 
                 outcome=replace(ended(state), follow_ups=(follow_up,)),
                 worker=OWNER,
             ),
-            partial(hand_back.hand_back, task=stale),
+            partial(hand_back.hand_back, task=stale, now=NOW),
             partial(mark.mark_started, task=stale, at=NOW),
             partial(mark.mark_progress, task=stale, progress="1"),
         )
@@ -358,6 +401,6 @@ def test_burying_somebody_else_takes_nothing_back(ledger):
     ledger.write(lambda tx: tx.run(ALIVE, id="other"))
     before = row(ledger)
 
-    buried = ledger.write(partial(bury.bury, incarnation="other", now=NOW, proven=True))
+    buried = ledger.write(partial(bury.bury, incarnation="other", now=NOW, death=Death.PROVEN))
 
     assert (buried.taken_back, buried.released, row(ledger)) == (0, 0, before)

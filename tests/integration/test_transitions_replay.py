@@ -11,7 +11,10 @@ import pytest
 from sqlalchemy import text
 
 from postlude.ledger import migrate
+from postlude.ledger.failure import Failure
+from postlude.ledger.key import Answer, Hold, UniqueKey
 from postlude.ledger.ledger import Ledger
+from postlude.ledger.schema import VERSION
 from postlude.ledger.statement import Statement
 from postlude.ledger.task import NewTask
 from postlude.ledger.transitions import (
@@ -21,6 +24,7 @@ from postlude.ledger.transitions import (
     claim,
     hand_back,
     incarnation,
+    key,
     mark,
     outcome,
     promote,
@@ -30,7 +34,8 @@ from postlude.ledger.transitions import (
     tick,
 )
 from postlude.ledger.transitions.incarnation import KnownActor
-from postlude.ledger.transitions.outcome import Failure, Outcome
+from postlude.ledger.transitions.outcome import Outcome
+from postlude.policy.crash import Death
 from postlude.settings import load
 from postlude.states import Reason, State
 
@@ -38,7 +43,9 @@ NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
 ME = "me"
 SCHEDULE = "0197d4f6-0000-7000-8000-000000000000"
-TABLES = ("tasks", "attempts", "incarnations", "actors", "schedules", "ticks")
+TABLES = ("tasks", "attempts", "keys", "incarnations", "actors", "schedules", "ticks")
+UNIQUE = [UniqueKey("s", "k", Hold(held)) for held in ("unfinished", "queued")]
+UNIQUE.append(UniqueKey("s", "k", Hold.PERIOD, LATER))
 ADD_SCHEDULE = Statement(
     text("""
     INSERT INTO postlude_schedules (
@@ -123,6 +130,22 @@ def test_enqueuing(ledger, run_at):
     assert replayed(ledger, write) == [True, True]
 
 
+@pytest.mark.parametrize("unique", UNIQUE, ids=lambda unique: unique.held)
+def test_storing_what_has_a_unique_key_and_what_finds_it_taken(ledger, unique):
+    for id_ in ("first", "second"):
+        new = task(id_, unique=unique)
+        assert replayed(ledger, partial(accept.accept, task=new, owner=ME)) == [True, True]
+        assert replayed(ledger, partial(accept.enqueue, task=new, now=NOW)) == [True, True]
+
+    assert [row[7] for row in everything(ledger)["tasks"]] == [None, "duplicate"]
+
+
+def test_keeping_an_answer(ledger):
+    write = partial(key.keep, answer=Answer("s", "k", "f", "{}", NOW, LATER), task="t")
+
+    assert replayed(ledger, write) == [None, None]
+
+
 def test_accepting_after_the_task_has_moved_on_does_not_bring_it_back(ledger):
     accepting = partial(accept.accept, task=task(), owner=ME)
     ledger.write(accepting)
@@ -200,7 +223,7 @@ def test_handing_back(ledger):
     ledger.write(partial(accept.enqueue, task=task(), now=NOW))
     (held,) = claimed(ledger)
 
-    assert replayed(ledger, partial(hand_back.hand_back, task=held)) == [True, False]
+    assert replayed(ledger, partial(hand_back.hand_back, task=held, now=NOW)) == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +262,7 @@ def test_marking(ledger):
     ledger.write(partial(publish.mark_published, task="t", generation=1, now=NOW))
     (held,) = claimed(ledger)
 
-    assert replayed(ledger, partial(mark.mark_started, task=held, at=NOW)) == [True, False]
+    assert replayed(ledger, partial(mark.mark_started, task=held, at=NOW)) == [True, True]
     assert replayed(ledger, partial(mark.mark_progress, task=held, progress="1")) == [True, True]
 
 
@@ -256,15 +279,17 @@ def test_cancelling_a_queue(ledger):
     assert replayed(ledger, partial(cancel.cancel_queue, queue="q", now=NOW)) == [1, 0]
 
 
-@pytest.mark.parametrize("proven", [True, False])
-def test_burying(ledger, proven):
+@pytest.mark.parametrize("death", Death)
+def test_burying(ledger, death):
     ledger.write(partial(accept.enqueue, task=task("held"), now=NOW))
     claimed(ledger)
     ledger.write(partial(accept.accept, task=task("owed"), owner=ME))
 
-    first, second = replayed(ledger, partial(bury.bury, incarnation=ME, now=NOW, proven=proven))
+    first, second = replayed(ledger, partial(bury.bury, incarnation=ME, now=NOW, death=death))
 
-    assert (first, second) == (bury.Buried(taken_back=1, quarantined=0, released=1), None)
+    suspected = int(death.suspects)
+    buried = bury.Buried(taken_back=1, suspected=suspected, quarantined=0, released=1)
+    assert (first, second) == (buried, None)
 
 
 def test_leaving(ledger):
@@ -287,12 +312,12 @@ def test_appearing_and_telling_what_is_known(ledger):
 
 def test_a_dead_heart_does_not_beat_again(ledger):
     alive = ledger.write(partial(incarnation.beat, incarnation=ME, now=NOW))
-    ledger.write(partial(bury.bury, incarnation=ME, now=NOW, proven=False))
+    ledger.write(partial(bury.bury, incarnation=ME, now=NOW, death=Death.STOPPED))
     before = everything(ledger)
     ledger.write(appear())
 
-    assert alive is True
-    assert ledger.write(partial(incarnation.beat, incarnation=ME, now=NOW)) is False
+    assert alive == VERSION
+    assert ledger.write(partial(incarnation.beat, incarnation=ME, now=NOW)) is None
     assert everything(ledger) == before
 
 
@@ -309,13 +334,18 @@ def test_ticking(ledger):
 
 
 def test_deleting_and_sweeping(ledger):
-    ledger.write(partial(accept.enqueue, task=task(), now=NOW))
+    for id_, unique in zip("abc", UNIQUE, strict=True):
+        new = task(id_, unique=replace(unique, key=id_))
+        ledger.write(partial(accept.enqueue, task=new, now=NOW))
     ledger.write(partial(cancel.cancel_queue, queue="q", now=NOW))
     ledger.write(partial(bury.leave, incarnation=ME, now=NOW))
     deleting = partial(
         retain.delete_finished, state=State.CANCELLED, before=LATER, limit=5, now=LATER
     )
 
-    assert replayed(ledger, deleting) == [1, 0]
+    expiring = partial(retain.delete_expired_keys, limit=5, now=LATER)
+
+    assert replayed(ledger, deleting) == [3, 0]
+    assert replayed(ledger, expiring) == [0, 0]
     assert replayed(ledger, partial(incarnation.sweep, before=LATER)) == [1, 0]
     assert set(map(len, everything(ledger).values())) == {0}

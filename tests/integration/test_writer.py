@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import event, text
@@ -347,3 +351,102 @@ def test_a_committed_write_survives_in_the_file(ledger, tmp_path):
     with library.connect(tmp_path / "postlude.db") as connection:
         assert connection.execute("SELECT id FROM postlude_tasks").fetchall() == [("a",)]
     connection.close()
+
+
+def crowd(ledger, *, pages: int) -> None:
+    """Let connections taken from now on add so many pages to the database (SQLITE_FULL beyond)."""
+
+    def limit(connection, *_):
+        count = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {count + pages}")
+
+    event.listen(ledger._engine, "checkout", limit)
+
+
+def test_a_write_that_the_disk_has_no_room_for_fails_alone_and_at_once(ledger):
+    crowd(ledger, pages=4)
+    large = NewTask("large", "a", "q", f'"{"x" * 100_000}"', "{}", 0, None, AT)
+    started = time.monotonic()
+    with occupied(ledger):
+        before = ledger.submit(store("before"), patient=True)
+        doomed = ledger.submit(lambda tx: accept(tx, large, owner="me"), patient=True)
+        after = ledger.submit(store("after"))
+
+    with pytest.raises(commit.NoRoom, match="no room for this: database or disk is full"):
+        doomed.result(PATIENCE_S)
+    assert [before.result(PATIENCE_S), after.result(PATIENCE_S)] == [True, True]
+    assert stored(ledger) == ["before", "after"]
+    assert time.monotonic() - started < commit.GIVE_UP_S
+
+
+def test_a_sender_is_told_at_once_that_the_disk_is_full(ledger):
+    crowd(ledger, pages=4)
+    large = NewTask("large", "a", "q", f'"{"x" * 100_000}"', "{}", 0, None, AT)
+
+    with pytest.raises(LedgerError, match="nothing was stored, make room on its disk") as caught:
+        ledger.write(lambda tx: accept(tx, large, owner="me"))
+
+    assert (caught.value.code, caught.value.status) == ("ledger-unavailable", 503)
+
+
+LIMITED = """
+import resource
+from postlude.ledger import migrate
+from postlude.ledger.commit import NoRoom
+from postlude.ledger.ledger import Ledger
+from postlude.ledger.statement import Statement
+from postlude.settings import load
+from sqlalchemy import text
+
+settings = load()
+migrate.upgrade(settings)
+ledger = Ledger(settings)
+keep = Statement(text("INSERT INTO postlude_deleted (id, deleted_at) VALUES (:id, 0)"))
+ledger.write(lambda tx: tx.run(keep, id="before"))
+size = (settings.data_dir / "postlude.db-wal").stat().st_size + 100_000
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+large = ledger.submit(lambda tx: tx.run(keep, id="x" * 400_000), patient=True)
+small = ledger.submit(lambda tx: tx.run(keep, id="small"))
+print(isinstance(large.exception(10), NoRoom), small.result(10))
+ledger.close()
+"""
+
+
+def test_a_limit_of_the_system_is_a_disk_that_is_full(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"POSTLUDE_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.stdout.splitlines()[-1:] == ["True 1"], done.stdout + done.stderr
+
+
+def test_whoever_waits_gets_the_lock_in_the_short_gaps_that_a_busy_writer_leaves(ledger):
+    """SQLite's own waiting looks ten times a second in the end, and misses them for a second."""
+    over, taken, pause = threading.Event(), threading.Event(), threading.Event()
+
+    def keep_busy():
+        with closing(ledger.connect()) as busy:
+            while not over.is_set():
+                with busy.raw_transaction():
+                    taken.set()
+                    pause.wait(0.14)
+                pause.wait(0.008)
+
+    holder = threading.Thread(target=keep_busy)
+    holder.start()
+    try:
+        with closing(ledger.connect()) as connection:
+            for _ in range(12):
+                taken.clear()
+                assert taken.wait(PATIENCE_S)
+                with connection.raw_transaction():
+                    pass
+    finally:
+        over.set()
+        holder.join()

@@ -68,6 +68,8 @@ def test_an_instant_is_kept_in_utc():
         ("/events/0/at", {"name": "a", "at": "0001-01-01T00:00:00+14:00"}),
         ("/events/0/at", {"name": "a", "at": "9999-12-31T23:59:59Z"}),
         ("/events/0/at", {"name": "a", "at": 1e300}),
+        ("/events/0/at", {"name": "a", "at": 1_700_000_000}),
+        ("/events/0/at", {"name": "a", "at": "1700000000.5"}),
         ("/events/0/data", {"name": "a", "data": [1]}),
         ("/events/0/data", {"name": "a", "data": {"x": "y" * DATA_LIMIT}}),
         ("/events/0/data", {"name": "a", "data": {"x": "\ud800"}}),

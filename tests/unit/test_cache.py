@@ -1,4 +1,4 @@
-"""The keys of the cache, what stands behind them, and which cache there is."""
+"""The keys of the cache, and what stands behind them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import actors  # noqa: F401 - declares them all
-from actors.cache import refresh_cache, store
+from actors.cache import refresh_cache
+from actors.cache.contract import Entry
+from actors.cache.errors import CacheUnavailable
 from actors.cache.loaders import UnknownKey, find
-from actors.cache.store import Entry
 from postlude.arguments import Signature
-from postlude.errors import BadArguments, SettingsError
+from postlude.errors import BadArguments
 from postlude.schedules.declare import declarations
-from postlude.settings import load
 
 NOW = datetime(2026, 3, 29, 9, 30, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -45,14 +45,11 @@ def test_a_task_with_an_unknown_key_is_not_added():
         signature.encode(("nope",), {})
 
 
-@pytest.mark.parametrize("url", ["redis://localhost:6379/0", "nonsense"])
-def test_another_cache_is_refused_by_the_name_of_its_setting(url):
-    with pytest.raises(SettingsError, match="POSTLUDE_CACHE_URL"):
-        store.check(load(cache_url=url))
+def test_an_outage_of_the_cache_is_waited_for_longer_than_a_loader_that_fails():
+    again = refresh_cache.options["retry_when"]
 
-
-def test_the_cache_in_the_ledger_needs_no_setting():
-    store.check(load(cache_url=""))
+    assert [again(tries, ValueError()) for tries in (2, 3)] == [True, False]
+    assert [again(tries, CacheUnavailable()) for tries in (29, 30)] == [True, False]
 
 
 def test_an_age_is_never_negative():

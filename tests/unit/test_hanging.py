@@ -11,6 +11,8 @@ LIMITS = Limits(lease=5 * SECOND, boot=60 * SECOND)
 FINE = Sign(stopped=False, beat=True, somebody_beat=True)
 SILENT = Sign(stopped=False, beat=False, somebody_beat=True)
 ALL_SILENT = Sign(stopped=False, beat=False, somebody_beat=False)
+LEFT = Sign(stopped=False, beat=False, somebody_beat=True, left=True)
+BEREFT = Sign(stopped=False, beat=False, somebody_beat=False, bereft=True)
 STOPPED = Sign(stopped=True, beat=False, somebody_beat=False)
 
 
@@ -59,7 +61,24 @@ def test_a_child_that_boots_gets_longer_than_the_lease():
     assert "had not reported" in verdict(after(*[SILENT] * 61), LIMITS)
 
 
+def test_a_successor_of_one_that_left_in_order_gets_as_long_as_at_the_start():
+    assert verdict(after(FINE, LEFT, *[SILENT] * 59), LIMITS) is None
+    assert "had not reported" in verdict(after(FINE, LEFT, *[SILENT] * 60), LIMITS)
+
+
+def test_a_successor_that_has_reported_gets_the_lease_alone():
+    assert "was silent" in verdict(after(FINE, LEFT, FINE, *[SILENT] * 6), LIMITS)
+
+
 def test_an_observer_that_slept_blames_nobody_for_it():
     slept = observe(after(FINE), SILENT, timedelta(hours=1))
 
     assert verdict(slept, LIMITS) is None
+
+
+def test_who_waits_for_a_process_that_is_dead_waits_in_vain():
+    in_vain = verdict(after(*[BEREFT] * 2), LIMITS)
+
+    assert in_vain == "the process that it waits for died 2.0 s ago, while it started"
+    assert verdict(after(BEREFT, SILENT, BEREFT), LIMITS) is None
+    assert verdict(after(FINE, *[BEREFT] * 100), LIMITS) is None

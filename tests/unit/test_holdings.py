@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -11,13 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from postlude.ledger.task import Claimed
+from postlude.policy.crash import Suspicion
 from postlude.worker.holdings import Held, Holdings
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
 QUEUE = "q"
 
 
-def claimed(number: int, *, suspect: bool = False, token: str = "t") -> Claimed:
+def claimed(number: int, *, alone: bool = False, token: str = "t") -> Claimed:
     return Claimed(
         seq=number,
         id=f"task-{number}",
@@ -30,7 +32,7 @@ def claimed(number: int, *, suspect: bool = False, token: str = "t") -> Claimed:
         token=token,
         attempt=1,
         retries=0,
-        suspect=suspect,
+        suspect=Suspicion.ALONE if alone else Suspicion.NONE,
         created_at=AT,
         claimed_at=AT,
     )
@@ -74,6 +76,41 @@ def test_a_task_that_was_handed_back_does_not_start(holdings):
     assert holdings.start(held) is False
     assert holdings.settle(held) is False
     assert holdings.take_back() == []
+
+
+def test_while_it_is_suspended_nothing_is_claimed_and_what_was_claimed_meanwhile_goes_back(
+    holdings,
+):
+    holdings.suspend()
+    kept, refused = holdings.take([claimed(1)])
+
+    assert holdings.budget(QUEUE) == 0
+    assert (kept, [held.task.id for held in refused]) == ([], ["task-1"])
+    holdings.forget(*refused)
+    assert holdings.budget(QUEUE) == 0
+    holdings.resume()
+    assert holdings.room.is_set()
+    assert holdings.budget(QUEUE) == 4
+
+
+def test_after_as_many_tasks_as_it_may_finish_nothing_is_claimed(holdings):
+    holdings.most = 2
+    for number in range(2):
+        assert holdings.budget(QUEUE) > 0
+        (held,) = hold(holdings, [claimed(number)])
+        holdings.settle(held)
+        holdings.forget(held)
+
+    assert holdings.budget(QUEUE) == 0
+    assert holdings.finished == 2
+
+
+def test_what_was_handed_back_counts_as_no_task_of_ours(holdings):
+    (held,) = hold(holdings, [claimed(1)])
+    holdings.take_back()
+    holdings.forget(held)
+
+    assert holdings.finished == 0
 
 
 def test_a_task_that_was_started_is_not_handed_back(holdings):
@@ -170,17 +207,17 @@ def test_whoever_waits_for_room_is_woken_when_there_is_some(holdings):
     assert (before, holdings.room.is_set()) == (False, True)
 
 
-def test_nothing_is_claimed_beside_a_suspect(holdings):
-    (suspect,) = hold(holdings, [claimed(1, suspect=True)])
+def test_nothing_is_claimed_beside_what_runs_alone(holdings):
+    (first,) = hold(holdings, [claimed(1, alone=True)])
     beside = holdings.budget(QUEUE)
-    holdings.settle(suspect)
+    holdings.settle(first)
     until_stored = holdings.budget(QUEUE)
-    holdings.forget(suspect)
+    holdings.forget(first)
 
     assert (beside, until_stored, holdings.budget(QUEUE)) == (0, 0, 4)
 
 
-def test_a_worker_that_waits_for_a_suspect_takes_nothing_from_other_queues(holdings):
+def test_a_worker_that_waits_to_be_empty_takes_nothing_from_other_queues(holdings):
     (held,) = hold(holdings, [claimed(1)])
 
     assert holdings.reserve(QUEUE) is False
@@ -212,24 +249,30 @@ def test_what_was_claimed_while_the_worker_began_to_stop_is_handed_back(holdings
     assert holdings.take_back() == []
 
 
-def test_what_was_claimed_while_a_suspect_was_taken_is_handed_back(holdings):
-    (suspect,) = hold(holdings, [claimed(1, suspect=True)])
+def test_what_was_claimed_while_one_was_taken_that_runs_alone_is_handed_back(holdings):
+    (first,) = hold(holdings, [claimed(1, alone=True)])
     kept, refused = holdings.take([claimed(2)])
 
     assert (kept, [held.task.seq for held in refused]) == ([], [2])
-    assert holdings.start(suspect)
+    assert holdings.start(first)
 
 
-def test_a_suspect_that_was_claimed_while_others_were_taken_is_handed_back(holdings):
+def test_one_that_runs_alone_and_was_claimed_while_others_were_taken_is_handed_back(holdings):
     hold(holdings, [claimed(1)])
-    kept, refused = holdings.take([claimed(2, suspect=True)])
+    kept, refused = holdings.take([claimed(2, alone=True)])
 
     assert (kept, [held.task.seq for held in refused]) == ([], [2])
     assert holdings.budget(QUEUE) == 2
 
 
-def test_of_two_suspects_one_is_kept(holdings):
-    kept, refused = holdings.take([claimed(1, suspect=True), claimed(2, suspect=True)])
+def test_suspects_of_the_first_degree_run_beside_others(holdings):
+    kept, refused = holdings.take([claimed(1), replace(claimed(2), suspect=Suspicion.APART)])
+
+    assert ([held.task.seq for held in kept], refused) == ([1, 2], [])
+
+
+def test_of_two_that_run_alone_one_is_kept(holdings):
+    kept, refused = holdings.take([claimed(1, alone=True), claimed(2, alone=True)])
 
     assert ([held.task.seq for held in kept], [held.task.seq for held in refused]) == ([1], [2])
 
@@ -272,21 +315,22 @@ class AnyOrder(RuleBasedStateMachine):
         self.holdings = Holdings(4, self.clock)
         self.ends: dict[int, str] = {}
         self.started: set[int] = set()
+        self.lingering: set[int] = set()
         self.taken = 0
-        self.forgotten = 0
-        self.suspects: set[int] = set()
+        self.gone: set[int] = set()
+        self.alone: set[int] = set()
 
-    @rule(target=tasks, suspect=st.booleans())
-    def take(self, suspect):
+    @rule(target=tasks, alone=st.booleans())
+    def take(self, alone):
         self.taken += 1
-        kept, refused = self.holdings.take([claimed(self.taken, suspect=suspect)])
+        kept, refused = self.holdings.take([claimed(self.taken, alone=alone)])
         for held in refused:
-            assert self.holdings.closed or suspect or self.suspects
+            assert self.holdings.closed or alone or self.alone
             self._returned(held)
         for held in kept:
             assert not self.holdings.closed
-            assert not self.suspects
-            self.suspects.update([held.task.seq] if suspect else [])
+            assert not self.alone
+            self.alone.update([held.task.seq] if alone else [])
         return (kept + refused)[0]
 
     @rule(held=tasks)
@@ -299,6 +343,17 @@ class AnyOrder(RuleBasedStateMachine):
     def settle(self, held):
         assert self.holdings.settle(held) == (held.task.seq not in self.ends)
         self.ends.setdefault(held.task.seq, "settled")
+        if held.task.seq in self.lingering:
+            self.lingering.discard(held.task.seq)
+            self._gone(held)
+
+    @rule(held=tasks)
+    def overrule(self, held):
+        fresh = held.task.seq not in self.ends
+        assert self.holdings.overrule(held) == fresh
+        self.ends.setdefault(held.task.seq, "overruled")
+        if fresh and held.task.seq in self.started:
+            self.lingering.add(held.task.seq)
 
     @rule(age=st.sampled_from([-1.0, 0.5]))
     def take_back(self, age):
@@ -315,9 +370,9 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(held=consumes(tasks))
     def forget(self, held):
         self.holdings.forget(held)
-        self.forgotten += 1
         self.ends.setdefault(held.task.seq, "forgotten")
-        self.suspects.discard(held.task.seq)
+        if held.task.seq not in self.lingering:
+            self._gone(held)
 
     @rule(span=st.floats(0, 1))
     def wait(self, span):
@@ -329,14 +384,18 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def everything_is_accounted_for(self):
-        assert len(self.holdings.ids()) == self.taken - self.forgotten
+        assert len(self.holdings.ids()) == self.taken - len(self.gone)
         if self.holdings.closed:
             assert self.holdings.budget(QUEUE) == 0
+
+    def _gone(self, held):
+        self.gone.add(held.task.seq)
+        self.alone.discard(held.task.seq)
 
     def _returned(self, held):
         assert held.task.seq not in self.ends
         self.ends[held.task.seq] = "returned"
-        self.suspects.discard(held.task.seq)
+        self.alone.discard(held.task.seq)
 
 
 TestAnyOrder = AnyOrder.TestCase

@@ -74,8 +74,22 @@ def test_each_process_says_once_where_its_data_is(tmp_path):
     (started,) = [event for event in events(stream) if event["event"] == "process.started"]
     assert started["data_dir"] == str(tmp_path / "x")
     assert started["ledger"] == f"sqlite:///{tmp_path / 'x' / 'postlude.db'}"
-    assert started["broker"] == "ledger"
+    assert [started[each] for each in ("broker", "files", "cache")] == [
+        "ledger",
+        "folder",
+        "ledger",
+    ]
     assert started["version"]
+
+
+def test_where_files_and_the_cache_are_is_told_without_any_part_of_their_urls(tmp_path):
+    stream, urls = io.StringIO(), {"storage_url": "s3://hush@files", "cache_url": "redis://hush@x"}
+
+    logs.configure(load(log_format="json", data_dir=tmp_path, **urls), "elsewhere", stream=stream)
+
+    [started] = events(stream)
+    assert (started["files"], started["cache"]) == ("bucket", "redis")
+    assert "hush" not in stream.getvalue()
 
 
 def test_configured_twice_it_logs_once():

@@ -26,3 +26,10 @@ def test_no_number_of_deaths_leaves_the_range(deaths):
 def test_a_child_that_lived_a_minute_is_forgiven():
     assert restart.deaths_in_a_row(7, 60 * SECOND) == 1
     assert restart.deaths_in_a_row(7, 59 * SECOND) == 8
+
+
+def test_what_is_outgrown_is_not_tried_again_soon_however_short_its_role_is_missed():
+    two = timedelta(seconds=2)
+
+    assert restart.delay(1, two, code=restart.OUTGROWN) == restart.LONGEST
+    assert restart.delay(1, two, code=1) == restart.FIRST

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -151,3 +153,18 @@ def read_pragma(ledger, name):
 )
 def test_every_connection_is_set_up_to_lose_nothing(ledger, name, value):
     assert read_pragma(ledger, name) == {value}
+
+
+def test_a_database_that_cannot_be_written_is_not_waited_for(tmp_path):
+    module = sqlite.library()
+    with closing(module.connect(tmp_path / "ledger")) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    started = time.monotonic()
+
+    with (
+        closing(module.connect(f"file:{tmp_path}/ledger?mode=ro", uri=True)) as sealed,
+        pytest.raises(module.OperationalError, match="readonly"),
+    ):
+        sqlite.prepare(sealed)
+
+    assert time.monotonic() - started < sqlite.WAL_PATIENCE_S / 2

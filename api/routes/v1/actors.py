@@ -11,8 +11,8 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import examples, roster
-from api.json_bodies import JsonRoute
-from api.openapi import ADDS, JSON, LOCATION, READS, responses
+from api.idempotency import JsonKeyRoute
+from api.openapi import ADDS, IDEMPOTENCY_KEY, JSON, LOCATION, READS, responses
 from api.problems import Code, HttpProblem
 from api.resources import Actor, ActorPage, AddedTask, task_url
 from api.roster import KnownActor
@@ -25,7 +25,7 @@ from postlude.ledger import clock
 from postlude.ledger.clock import to_micros
 from postlude.states import State
 
-router = APIRouter(prefix="/v1/actors", tags=["actors"], route_class=JsonRoute)
+router = APIRouter(prefix="/v1/actors", tags=["actors"], route_class=JsonKeyRoute)
 
 Name = Annotated[str, Path(description="The actor's name.", examples=["send_notification"])]
 
@@ -76,6 +76,7 @@ def get_actor(request: Request, name: Name) -> Actor:
     summary="Add a task",
     responses=LOCATION
     | responses(*ADDS, *JSON, "unknown-actor", "actor-not-loaded", "bad-options"),
+    openapi_extra=IDEMPOTENCY_KEY,
 )
 async def add_task(  # FastAPI passes by name
     request: Request,

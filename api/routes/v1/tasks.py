@@ -8,14 +8,13 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
-from api.openapi import LINK, READS, responses
+from api.openapi import CHANGES, LINK, READS, responses
 from api.pages import Cursor, encode_cursor, link_next
-from api.place import describe
 from api.resources import Attempt, TaskDetail, TaskPage, TaskSummary, Text, task_url
-from postlude import process
+from postlude import interventions, place, process
 from postlude.errors import TaskExpired, UnknownTask
 from postlude.ledger import clock
-from postlude.ledger.queries import actors, incarnations, tasks
+from postlude.ledger.queries import tasks
 from postlude.ledger.queries.tasks import TaskView
 from postlude.states import State
 
@@ -80,12 +79,51 @@ def get_task(request: Request, task_id: TaskId) -> TaskDetail:
 
     A task that finished and whose retention is over answers 410.
     """
+    return _detail(request, task_id)
+
+
+@router.post(
+    "/{task_id}/cancel",
+    operation_id="cancel_task",
+    summary="Cancel a task",
+    response_description="The task, as it is now.",
+    responses=responses(*CHANGES, "task-finished"),
+)
+def cancel_task(request: Request, task_id: TaskId) -> TaskDetail:
+    """Cancel a task that has not ended. May be repeated.
+
+    One that waits is cancelled at once. One that runs is interrupted by its worker; until that has
+    happened, within a second or so, it is `running` with `cancel_requested`.
+    """
+    _detail(request, task_id)
+    interventions.cancel(process.current().ledger, task_id)
+    return _detail(request, task_id)
+
+
+@router.post(
+    "/{task_id}/retry",
+    operation_id="retry_task",
+    summary="Try a task again now",
+    response_description="The task, as it is now.",
+    responses=responses(*CHANGES, "not-retryable"),
+)
+def retry_task(request: Request, task_id: TaskId) -> TaskDetail:
+    """Run a task now that failed, was cancelled, or waits for its time.
+
+    It has all its retries again, and its `max_age` counts from now; its attempts stay on record.
+    """
+    _detail(request, task_id)
+    interventions.retry(process.current().ledger, task_id)
+    return _detail(request, task_id)
+
+
+def _detail(request: Request, task_id: str) -> TaskDetail:
     with process.current().ledger.read() as connection:
         view = tasks.get(connection, task_id) if _may_be_an_id(task_id) else None
         if view is None:
             raise _absence(connection, request, task_id)
         attempts = tasks.attempts(connection, task_id)
-        place = _place(connection, view)
+        told = place.find(connection, view, attempts, clock.now())
     return TaskDetail(
         **_summary(request, view),
         arguments=view.arguments,
@@ -93,8 +131,11 @@ def get_task(request: Request, task_id: TaskId) -> TaskDetail:
         attempts=[Attempt.model_validate(attempt) for attempt in attempts],
         result=view.result,
         progress=view.progress,
+        cancel_requested=view.cancel_requested,
         correlation_id=view.correlation_id,
-        place=place,
+        waits_for=view.waits_for,
+        group_id=view.group_id,
+        place=told,
     )
 
 
@@ -102,18 +143,6 @@ def _summary(request: Request, view: TaskView) -> dict[str, Any]:
     own = {"attempt_count": view.attempts, "url": task_url(request, view.id)}
     names = TaskSummary.model_fields.keys() - own.keys()
     return {name: getattr(view, name) for name in names} | own
-
-
-def _place(connection: Connection, view: TaskView) -> str:
-    workers = sum(a.workers for a in actors.known(connection) if a.name == view.actor)
-    alive = {incarnation.id: incarnation for incarnation in incarnations.alive(connection)}
-    return describe(
-        view,
-        workers=workers,
-        consumers=sum(view.queue in incarnation.queues for incarnation in alive.values()),
-        holder=alive.get(view.holder) if view.holder else None,
-        now=clock.now(),
-    )
 
 
 def _may_be_an_id(text: str) -> bool:

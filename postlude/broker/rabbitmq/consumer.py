@@ -67,8 +67,11 @@ class RabbitConsumer(LedgerConsumer):
                 connection.close()
 
     def _wait(self, limit_s: float) -> bool:
-        """Wait for room; news are waited for at RabbitMQ. False when there was no room in time."""
-        if self._desk.holdings.budget(self._queue):
+        """Wait for room; news are waited for at RabbitMQ. False when there was no room in time.
+
+        While this worker is kept free for a task that has to run alone, nobody has waited at RabbitMQ.
+        """
+        if self._kept_free_since is None and self._desk.holdings.budget(self._queue):
             return True
         self._channel.cancel()  # what it has no room for is not kept from others
         self._connection.process_data_events(0)
@@ -88,8 +91,11 @@ class RabbitConsumer(LedgerConsumer):
             ),
         )
         for tag, _ in tickets:
-            self._channel.basic_ack(tag)
-        return claimed
+            if claimed is None:
+                self._channel.basic_nack(tag)
+            else:
+                self._channel.basic_ack(tag)
+        return claimed or []
 
     def _tickets(self, limit: int) -> list[tuple[int, Ticket | None]]:
         """Return up to ``limit`` tickets with their delivery tags: the first is waited for.

@@ -12,6 +12,7 @@ from postlude.ledger.clock import from_micros
 from postlude.ledger.schema import incarnations
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from sqlalchemy import Connection, Row
@@ -40,6 +41,14 @@ def alive(connection: Connection) -> list[IncarnationView]:
         .order_by(incarnations.c.started_at)
     )
     return [_view(row) for row in connection.execute(query)]
+
+
+def left(connection: Connection, ids: Iterable[str]) -> list[str]:
+    """Return which of ``ids`` have left on purpose, rather than been declared dead."""
+    query = select(incarnations.c.id).where(
+        incarnations.c.id.in_(list(ids)), incarnations.c.end == "left"
+    )
+    return list(connection.execute(query).scalars())
 
 
 def _view(row: Row[Any]) -> IncarnationView:

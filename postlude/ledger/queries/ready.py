@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from postlude.ledger.clock import from_micros
+from postlude.ledger.statement import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,41 +20,55 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-_READY = text("""
+    from postlude.ledger.engine import BareConnection
+
+READY = Statement(
+    text("""
     SELECT 1 FROM postlude_tasks INDEXED BY postlude_tasks_ready
-    WHERE state = 'queued' AND queue = :queue AND suspect = :suspect
+    WHERE state = 'queued' AND queue = :queue AND suspect = 0
         AND actor IN (SELECT value FROM json_each(:actors)) LIMIT 1""")
+)
+SUSPICION = Statement(
+    text("""
+    SELECT suspect FROM postlude_tasks INDEXED BY postlude_tasks_ready
+    WHERE state = 'queued' AND queue = :queue AND suspect > 0
+        AND actor IN (SELECT value FROM json_each(:actors)) ORDER BY suspect LIMIT 1""")
+)
 _UNPUBLISHED = text("""
     SELECT id, queue, generation FROM postlude_tasks INDEXED BY postlude_tasks_ready
     WHERE state = 'queued' AND published_at IS NULL AND suspect = 0
     ORDER BY queue, suspect, priority, seq LIMIT :limit""")
-_DUE = text("""
+DUE = Statement(
+    text("""
     SELECT min(run_at) FROM postlude_tasks INDEXED BY postlude_tasks_due
     WHERE state = 'scheduled'""")
+)
 
 
-def has_ready(
-    connection: Connection, queue: str, actors: Iterable[str], *, suspect: bool = False
-) -> bool:
-    """Say whether a task of ``actors`` waits in ``queue``, or one that has to run alone (``suspect``).
+def has_ready(reader: BareConnection, queue: str, actors: Iterable[str]) -> bool:
+    """Say whether a task of ``actors`` waits in ``queue``, other than suspects.
 
     Reads one index entry, unless tasks of other actors stand before it.
     """
-    names = json.dumps(sorted(actors))
-    row = {"queue": queue, "actors": names, "suspect": int(suspect)}
-    return connection.execute(_READY, row).first() is not None
+    return bool(reader.rows(READY, queue=queue, actors=json.dumps(sorted(actors))))
 
 
-def next_due(connection: Connection) -> datetime | None:
+def suspicion(reader: BareConnection, queue: str, actors: Iterable[str]) -> int:
+    """Return how far the least suspected suspect is suspected that waits in ``queue``; 0: there is none."""
+    found = reader.rows(SUSPICION, queue=queue, actors=json.dumps(sorted(actors)))
+    return int(found[0][0]) if found else 0
+
+
+def next_due(reader: BareConnection) -> datetime | None:
     """Return when the next scheduled task is due; reads one index entry."""
-    micros: int | None = connection.execute(_DUE).scalar_one()
+    micros: int | None = reader.rows(DUE)[0][0]
     return from_micros(micros)
 
 
 def unpublished(connection: Connection, limit: int) -> list[tuple[str, str, int]]:
     """Return queued tasks that no message stands for yet: (id, queue, generation), best first.
 
-    Suspects are left out: a worker that has nothing else in hand takes them from the ledger.
+    Suspects are left out: workers take them from the ledger.
     """
     rows = connection.execute(_UNPUBLISHED, {"limit": limit})
     return [(row.id, row.queue, row.generation) for row in rows]

@@ -16,6 +16,8 @@ from postlude.ledger.schema import deleted, tasks, ticks
 from postlude.states import Reason, State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Connection, Row
 
     from postlude.settings import Settings
@@ -23,6 +25,18 @@ if TYPE_CHECKING:
 _OWNED = text("""
     SELECT id FROM postlude_tasks INDEXED BY postlude_tasks_owner
     WHERE owner = :owner AND state = :state""")
+_CANCELLING = text("""
+    SELECT id FROM postlude_tasks INDEXED BY postlude_tasks_owner
+    WHERE owner = :owner AND state = 'running' AND cancel_requested = 1""")
+_ABSENT = text("""
+    SELECT value FROM json_each(:ids)
+    WHERE NOT EXISTS (SELECT 1 FROM postlude_tasks WHERE id = value)""")
+_DOOMED = text("""
+    SELECT seq FROM postlude_tasks INDEXED BY postlude_tasks_owner
+    WHERE owner = :owner AND state = 'running' AND suspect >= 2""").columns(tasks.c.seq)
+_MISSING = text("""
+    SELECT count(*) FROM postlude_tasks INDEXED BY postlude_tasks_members
+    WHERE group_id = :group_id AND finished_at IS NULL""")
 _ORPHAN = text("""
     SELECT 1 FROM postlude_tasks INDEXED BY postlude_tasks_owner
     WHERE owner IS NOT NULL AND owner NOT IN (
@@ -31,7 +45,11 @@ _ORPHAN = text("""
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
-    """A task as people and programs see it. ``holder`` is the incarnation that has it in hand."""
+    """A task as people and programs see it.
+
+    ``holder`` is the incarnation that has it in hand, ``waits_for`` the task or group that it waits, or
+    has waited, for.
+    """
 
     seq: int
     id: str
@@ -48,19 +66,25 @@ class TaskView:
     result: Any
     progress: Any
     holder: str | None
+    cancel_requested: bool
     correlation_id: str | None
     created_at: datetime
     run_at: datetime | None
     claimed_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    duplicate_of: str | None = None
+    waits_for: str | None = None
+    group_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
     """One run of a task.
 
-    ``outcome``: succeeded, retried, failed, skipped, interrupted, worker-died or worker-silent.
+    ``outcome``: succeeded, retried, failed, skipped, interrupted, cancelled, child-died, worker-died,
+    worker-silent, or unfit: the worker's code could not run it, another's may. ``logs`` has what it
+    logged, line by line: ``at``, ``level``, ``logger``, ``message``.
     """
 
     number: int
@@ -72,6 +96,8 @@ class AttemptView:
     error_type: str | None
     error_message: str | None
     traceback: str | None
+    fingerprint: str | None
+    logs: list[dict[str, Any]]
 
 
 def get(connection: Connection, task_id: str) -> TaskView | None:
@@ -127,6 +153,17 @@ def unfinished(connection: Connection, queue: str) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
+def missing(connection: Connection, group_id: str) -> int:
+    """Return how many members of a group have not ended; reads those."""
+    return int(connection.execute(_MISSING, {"group_id": group_id}).scalar_one())
+
+
+def doomed(connection: Connection, owner: str) -> list[TaskView]:
+    """Return the tasks that the death of ``owner``, which holds them, may put into quarantine."""
+    query = select(tasks).where(tasks.c.seq.in_(_DOOMED))
+    return [_task(row) for row in connection.execute(query, {"owner": owner})]
+
+
 def accepted_by(connection: Connection, owner: str) -> list[str]:
     """Return the ids of the tasks that the incarnation ``owner`` has promised and not released."""
     return _owned(connection, owner, State.ACCEPTED)
@@ -135,6 +172,16 @@ def accepted_by(connection: Connection, owner: str) -> list[str]:
 def held_by(connection: Connection, owner: str) -> list[str]:
     """Return the ids of the tasks that the incarnation ``owner`` holds, as the ledger sees it."""
     return _owned(connection, owner, State.RUNNING)
+
+
+def cancelling(connection: Connection, owner: str) -> list[str]:
+    """Return the ids of the tasks in the hands of ``owner`` that somebody wants cancelled."""
+    return list(connection.execute(_CANCELLING, {"owner": owner}).scalars())
+
+
+def absent(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Return those of ``ids`` that no task has."""
+    return list(connection.execute(_ABSENT, {"ids": json.dumps(ids)}).scalars())
 
 
 def has_orphan(connection: Connection) -> bool:
@@ -185,12 +232,16 @@ def _task(row: Row[Any]) -> TaskView:
         result=_document(row.result),
         progress=_document(row.progress),
         holder=row.owner if row.state == State.RUNNING else None,
+        cancel_requested=bool(row.cancel_requested),
         correlation_id=row.correlation_id,
         created_at=from_micros(row.created_at),
         run_at=from_micros(row.run_at),
         claimed_at=from_micros(row.claimed_at),
         started_at=from_micros(row.started_at),
         finished_at=from_micros(row.finished_at),
+        duplicate_of=row.duplicate_of,
+        waits_for=row.waits_for,
+        group_id=row.group_id,
     )
 
 
@@ -205,6 +256,8 @@ def _attempt(row: Row[Any]) -> AttemptView:
         error_type=row.error_type,
         error_message=row.error_message,
         traceback=row.traceback,
+        fingerprint=row.fingerprint,
+        logs=_document(row.logs) or [],
     )
 
 

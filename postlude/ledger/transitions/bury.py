@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from postlude.ledger.clock import to_micros
 from postlude.ledger.statement import Statement
+from postlude.ledger.transitions import follow
+from postlude.ledger.transitions.accept import enqueue
+from postlude.policy.crash import DEADLY, OFTEN, TOO_OFTEN, Death
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from postlude.ledger.statement import Tx
-
-DEADLY = 3
-"""Deaths that only one task can have caused before it is quarantined as ``crash-loop``."""
+    from postlude.ledger.task import NewTask
 
 _END = Statement(
     text("""
@@ -32,20 +36,44 @@ _RECORD = Statement(
     WHERE owner = :id AND state = 'running'
     ON CONFLICT (task, number) DO NOTHING""")
 )
+_CANCEL = Statement(
+    text("""
+    UPDATE postlude_tasks INDEXED BY postlude_tasks_owner
+    SET state = 'cancelled', reason = 'by-request', attempts = attempts + 1, cancel_requested = 0,
+        token = NULL, owner = NULL, finished_at = :now
+    WHERE owner = :id AND state = 'running' AND cancel_requested = 1
+    RETURNING id, followed""")
+)
+# The numbers that ``suspect`` is compared with are those of postlude.policy.crash.Suspicion.
+_ACCUSE = Statement(
+    text("""
+    UPDATE postlude_tasks INDEXED BY postlude_tasks_owner SET crashes = crashes + 1
+    WHERE owner = :id AND state = 'running' AND suspect = 3 AND started_at IS NOT NULL""")
+)
 _QUARANTINE = Statement(
     text("""
     UPDATE postlude_tasks INDEXED BY postlude_tasks_owner
-    SET state = 'failed', reason = 'crash-loop', crashes = crashes + 1, attempts = attempts + 1,
+    SET state = 'failed', reason = 'crash-loop', attempts = attempts + 1,
         token = NULL, owner = NULL, finished_at = :now
-    WHERE owner = :id AND state = 'running' AND suspect = 1 AND crashes + 1 >= :deadly AND :proven = 1""")
+    WHERE owner = :id AND state = 'running' AND suspect >= 2 AND (crashes >= :deadly OR :too_often <= (
+        SELECT count(*) FROM postlude_attempts WHERE task = seq AND outcome = 'worker-died'))
+    RETURNING id, followed""")
+)
+_SUSPECT = Statement(
+    text("""
+    UPDATE postlude_tasks INDEXED BY postlude_tasks_owner
+    SET suspect = CASE WHEN (:begun IS NULL OR suspect = 1) AND :often <= (
+        SELECT count(*) FROM postlude_attempts WHERE task = seq AND outcome = 'worker-died')
+        THEN 2 ELSE 1 END
+    WHERE owner = :id AND state = 'running' AND suspect < 2
+        AND (:begun IS NULL OR seq IN (SELECT value FROM json_each(:begun)) OR :often <= (
+            SELECT count(*) FROM postlude_attempts WHERE task = seq AND outcome = 'worker-died'))""")
 )
 _TAKE_BACK = Statement(
     text("""
     UPDATE postlude_tasks INDEXED BY postlude_tasks_owner
     SET state = 'queued', generation = generation + 1, published_at = NULL, token = NULL, owner = NULL,
-        claimed_at = NULL, started_at = NULL, attempts = attempts + 1,
-        crashes = crashes + suspect * :proven,
-        suspect = CASE WHEN :proven = 1 THEN 1 ELSE suspect END
+        claimed_at = NULL, started_at = NULL, attempts = attempts + 1
     WHERE owner = :id AND state = 'running'""")
 )
 _RELEASE = Statement(
@@ -73,33 +101,58 @@ _SILENT = {
     "message": "its worker's heartbeat stood still for the lease; it may still have run",
 }
 _STOPPED = {"outcome": "interrupted", "error_type": None, "message": None}
+_NONE: Mapping[str, NewTask] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Buried:
-    """What the dead left behind: how many tasks were taken back, quarantined, released."""
+    """What the dead left behind: how many tasks were taken back, suspected, quarantined, released."""
 
     taken_back: int
+    suspected: int
     quarantined: int
     released: int
 
 
-def bury(tx: Tx, incarnation: str, *, now: datetime, proven: bool) -> Buried | None:
+def bury(
+    tx: Tx,
+    incarnation: str,
+    *,
+    now: datetime,
+    death: Death,
+    begun: Collection[int] | None = None,
+    callbacks: Mapping[str, NewTask] = _NONE,
+) -> Buried | None:
     """Declare ``incarnation`` dead for good and take back all that it had.
 
-    ``proven``: the kernel says that the process is gone, so one of the tasks in its hands may have
-    killed it; they become suspects, which run alone. A task that was alone already is the culprit;
-    its third time it is quarantined. Mere silence accuses nobody. None when it had ended already;
-    of any number of reapers one gets the answer.
+    If one of the tasks in its hands may be to blame for that ``death``, those that it had ``begun`` (by
+    ``seq``; None: nobody knows, so all of them) become suspects, which run in children of their own; so
+    does one that OFTEN dead workers had merely claimed. One that was running in such a child is not to
+    blame for its worker; one that was running alone in the worker itself is, and its third time it is
+    quarantined. A process that somebody has stopped accuses nobody. ``callbacks`` has, by task, what is
+    to be queued if that one is quarantined. None when it had ended already; of any number of reapers one
+    gets the answer.
     """
     at = to_micros(now)
-    if not tx.run(_END, id=incarnation, now=at, end="died" if proven else "silent"):
+    gone = death is Death.PROVEN
+    if not tx.run(_END, id=incarnation, now=at, end="died" if gone else "silent"):
         return None
-    tx.run(_RECORD, id=incarnation, now=at, **(_DIED if proven else _SILENT))
-    quarantined = tx.run(_QUARANTINE, id=incarnation, now=at, deadly=DEADLY, proven=int(proven))
-    taken_back = tx.run(_TAKE_BACK, id=incarnation, proven=int(proven))
+    tx.run(_RECORD, id=incarnation, now=at, **(_DIED if gone else _SILENT))
+    _cancel(tx, incarnation, now)
+    guilty = _judge(tx, incarnation, at) if death.accuses else []
+    suspected = 0
+    if death.suspects:
+        known = None if begun is None else json.dumps(sorted(begun))
+        suspected = tx.run(_SUSPECT, id=incarnation, often=OFTEN, begun=known)
+    for task, _ in guilty:
+        if task in callbacks:
+            enqueue(tx, callbacks[task], now=now)
+    follow.ended(tx, [task for task, followed in guilty if followed], now=now)
+    taken_back = tx.run(_TAKE_BACK, id=incarnation)
     released = tx.run(_RELEASE, id=incarnation, now=at)
-    return Buried(taken_back=taken_back, quarantined=quarantined, released=released)
+    return Buried(
+        taken_back=taken_back, suspected=suspected, quarantined=len(guilty), released=released
+    )
 
 
 def adopt(tx: Tx, *, now: datetime) -> int:
@@ -112,7 +165,8 @@ def adopt(tx: Tx, *, now: datetime) -> int:
     found = 0
     for (owner,) in tx.rows(_ORPHANS):
         tx.run(_RECORD, id=owner, now=at, **_SILENT)
-        found += tx.run(_TAKE_BACK, id=owner, proven=0)
+        found += _cancel(tx, owner, now)
+        found += tx.run(_TAKE_BACK, id=owner)
         found += tx.run(_RELEASE, id=owner, now=at)
     return found
 
@@ -121,6 +175,25 @@ def leave(tx: Tx, incarnation: str, *, now: datetime) -> bool:
     """Record that ``incarnation`` stopped on purpose, having handed back what it held."""
     at = to_micros(now)
     tx.run(_RECORD, id=incarnation, now=at, **_STOPPED)
-    tx.run(_TAKE_BACK, id=incarnation, proven=0)
+    _cancel(tx, incarnation, now)
+    tx.run(_TAKE_BACK, id=incarnation)
     tx.run(_RELEASE, id=incarnation, now=at)
     return bool(tx.run(_END, id=incarnation, now=at, end="left"))
+
+
+def _cancel(tx: Tx, incarnation: str, now: datetime) -> int:
+    """Cancel what somebody wants cancelled of all that it held; returns how many tasks that were."""
+    cancelled = tx.rows(_CANCEL, id=incarnation, now=to_micros(now))
+    follow.ended(tx, [task for task, followed in cancelled if followed], now=now)
+    return len(cancelled)
+
+
+def _judge(tx: Tx, incarnation: str, at: int) -> list[tuple[str, int]]:
+    """Count the death against who was alone in there, and quarantine whoever has had too many.
+
+    Returns those, each with whether somebody waits for it.
+    """
+    tx.run(_ACCUSE, id=incarnation)
+    limits = {"deadly": DEADLY, "too_often": TOO_OFTEN}
+    guilty = tx.rows(_QUARANTINE, id=incarnation, now=at, **limits)
+    return [(str(id_), int(followed)) for id_, followed in guilty]

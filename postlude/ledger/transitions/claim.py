@@ -10,6 +10,7 @@ from sqlalchemy import text
 from postlude.ledger.clock import from_micros, to_micros
 from postlude.ledger.statement import Statement
 from postlude.ledger.task import Claimed
+from postlude.policy.crash import Suspicion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,7 @@ _TAKE = """
         progress = NULL
     WHERE {which}
     RETURNING seq, id, actor, queue, arguments, options, priority, generation, attempts, retries,
-        suspect, created_at"""
+        suspect, crashes, followed, COALESCE(renewed_at, created_at)"""
 
 CLAIM = Statement(
     text(
@@ -41,7 +42,7 @@ CLAIM_SUSPECT = Statement(
         _TAKE.format(
             which="""seq IN (
         SELECT seq FROM postlude_tasks INDEXED BY postlude_tasks_ready
-        WHERE state = 'queued' AND queue = :queue AND suspect = 1
+        WHERE state = 'queued' AND queue = :queue AND suspect = :suspect
             AND actor IN (SELECT value FROM json_each(:actors))
         ORDER BY crashes, priority, seq LIMIT :limit)"""
         )
@@ -61,13 +62,13 @@ def claim(
     token: str,
     now: datetime,
     limit: int,
-    suspects: bool = False,
+    suspects: int = Suspicion.NONE,
 ) -> list[Claimed]:
     """Take up to ``limit`` queued tasks of ``actors``, best priority first, then oldest first.
 
-    ``suspects`` asks for tasks whose last holder died; the caller takes one and runs it alone. Those
-    that have killed nobody alone come first, so that innocents need not wait for the guilty. Of any
-    number of workers that do this at once, each task goes to one.
+    ``suspects`` asks for tasks that are suspected so far instead; the caller runs each as that demands.
+    Those with no death on their account come first, so that innocents need not wait for the guilty.
+    Of any number of workers that do this at once, each task goes to one.
     """
     rows = tx.rows(
         CLAIM_SUSPECT if suspects else CLAIM,
@@ -77,6 +78,7 @@ def claim(
         token=token,
         now=to_micros(now),
         limit=limit,
+        **({"suspect": int(suspects)} if suspects else {}),
     )
     tasks = [_claimed(row, token, now) for row in rows]
     return tasks if suspects else sorted(tasks, key=lambda task: (task.priority, task.seq))
@@ -104,7 +106,7 @@ def claim_message(
 
 def _claimed(row: tuple[Any, ...], token: str, now: datetime) -> Claimed:
     seq, id_, actor, queue, arguments, options, priority, generation, attempts, *rest = row
-    retries, suspect, created_at = rest
+    retries, suspect, crashes, followed, created_at = rest
     return Claimed(
         seq=seq,
         id=id_,
@@ -117,7 +119,9 @@ def _claimed(row: tuple[Any, ...], token: str, now: datetime) -> Claimed:
         token=token,
         attempt=attempts + 1,
         retries=retries,
-        suspect=bool(suspect),
+        suspect=suspect,
         created_at=from_micros(created_at),
         claimed_at=now,
+        crashes=crashes,
+        followed=bool(followed),
     )

@@ -27,7 +27,8 @@ APPEAR = Statement(
 BEAT = Statement(
     text("""
     UPDATE postlude_incarnations SET heartbeat = heartbeat + 1, beat_at = :now
-    WHERE id = :id AND ended_at IS NULL""")
+    WHERE id = :id AND ended_at IS NULL
+    RETURNING (SELECT compatible_from FROM postlude_meta WHERE id = 1)""")
 )
 _KNOWS = Statement(
     text("""
@@ -80,9 +81,13 @@ def appear(
     )
 
 
-def beat(tx: Tx, incarnation: str, *, now: datetime) -> bool:
-    """Raise the heartbeat. False when somebody has declared this incarnation dead: that is final."""
-    return bool(tx.run(BEAT, id=incarnation, now=to_micros(now)))
+def beat(tx: Tx, incarnation: str, *, now: datetime) -> int | None:
+    """Raise the heartbeat; returns the oldest version of the code that may work here as of now.
+
+    None when somebody has declared this incarnation dead: that is final.
+    """
+    rows = tx.rows(BEAT, id=incarnation, now=to_micros(now))
+    return int(rows[0][0]) if rows else None
 
 
 def know(tx: Tx, incarnation: str, actors: Iterable[KnownActor]) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 STARTED = Statement(
     text("""
-    UPDATE postlude_tasks SET started_at = :at
-    WHERE seq = :seq AND state = 'running' AND token = :token AND started_at IS NULL""")
+    UPDATE postlude_tasks SET started_at = coalesce(started_at, :at)
+    WHERE seq = :seq AND state = 'running' AND token = :token""")
 )
 PROGRESS = Statement(
     text("""
@@ -28,10 +28,10 @@ PROGRESS = Statement(
 
 
 def mark_started(tx: Tx, task: Claimed, *, at: datetime) -> bool:
-    """Say that the actor was entered.
+    """Say that the actor was entered; the first time counts. False when the task is no longer held.
 
-    Only tasks that run for a while get this mark of their own; for the others the outcome carries
-    the time, since a write for every start would cost threefold.
+    Only tasks that run for a while, and suspects, get this mark of their own; for the others the
+    outcome carries the time, since a write for every start would cost threefold.
     """
     return bool(tx.run(STARTED, seq=task.seq, token=task.token, at=to_micros(at)))
 

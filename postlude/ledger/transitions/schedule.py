@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from postlude.ledger.statement import Tx
 
+CODE = "code:"
+"""What ``declared_by`` begins with, before the source, if it was code."""
 FIND = Statement(
     text("""
     SELECT declared_by, next_at, created_at, actor, arguments, options, "trigger", timezone,
@@ -32,7 +34,7 @@ ADD = Statement(
         overlap, jitter, declared_by, next_at, paused, broken, created_at, updated_at)
     VALUES (
         :id, :incarnation, :actor, :arguments, :options, :trigger, :timezone, :misfire,
-        :misfire_window, 'allow', 0, 'code', :next_at, 0, :broken, :created_at, :created_at)
+        :misfire_window, 'allow', 0, :source, :next_at, 0, :broken, :created_at, :created_at)
     ON CONFLICT (id) DO NOTHING""")
 )
 CHANGE = Statement(
@@ -40,16 +42,16 @@ CHANGE = Statement(
     UPDATE postlude_schedules
     SET actor = :actor, arguments = :arguments, options = :options, "trigger" = :trigger,
         timezone = :timezone, misfire = :misfire, misfire_window = :misfire_window,
-        broken = :broken, next_at = :next_at, updated_at = :now
-    WHERE id = :id AND declared_by = 'code'""")
+        broken = :broken, next_at = :next_at, declared_by = :source, updated_at = :now
+    WHERE id = :id AND declared_by LIKE 'code:%'""")
 )
 DECLARED = Statement(
-    text("SELECT id FROM postlude_schedules WHERE declared_by = 'code' AND next_at IS NOT NULL")
+    text("SELECT id FROM postlude_schedules WHERE declared_by = :source AND next_at IS NOT NULL")
 )
 RETIRE = Statement(
     text("""
     UPDATE postlude_schedules SET next_at = NULL, broken = :reason, updated_at = :now
-    WHERE id = :id AND declared_by = 'code'""")
+    WHERE id = :id AND declared_by = :source""")
 )
 BREAK = Statement(
     text("""
@@ -107,12 +109,12 @@ class NewSchedule:
         }
 
 
-def declare(tx: Tx, schedule: NewSchedule, *, now: datetime) -> Change:
+def declare(tx: Tx, schedule: NewSchedule, *, source: str, now: datetime) -> Change:
     """Bring the row in line with what code declares. May be replayed, and by several at once.
 
-    A row that fits already is left alone: a deploy does not begin its interval anew. A changed
-    trigger counts from the same anchor as before; a fire time that is due already is still dealt
-    with. A pause stays.
+    ``source`` names the application whose code it is. A row that fits already is left alone: a deploy
+    does not begin its interval anew. A changed trigger counts from the same anchor as before; a fire
+    time that is due already is still dealt with. A pause stays.
     """
     found = tx.rows(FIND, id=schedule.id)
     columns = schedule.columns()
@@ -122,30 +124,35 @@ def declare(tx: Tx, schedule: NewSchedule, *, now: datetime) -> Change:
             ADD,
             **columns,
             id=schedule.id,
+            source=CODE + source,
             incarnation=str(uuid_utils.uuid7()),
             next_at=to_micros(schedule.first_fire(anchor, anchor)),
             created_at=to_micros(anchor),
         )
         return Change.ADDED
     declared_by, next_at, created_at, *row = found[0]
-    if declared_by != "code":
+    if not declared_by.startswith(CODE):
         return Change.REFUSED
-    if tuple(row) == tuple(columns.values()) and next_at is not None:
+    source = CODE + source
+    if (declared_by, *row) == (source, *columns.values()) and next_at is not None:
         return Change.UNCHANGED
     if next_at is None or next_at > to_micros(now):
         next_at = to_micros(schedule.first_fire(from_micros(created_at), now))
-    tx.run(CHANGE, **columns, id=schedule.id, next_at=next_at, now=to_micros(now))
+    tx.run(CHANGE, **columns, id=schedule.id, source=source, next_at=next_at, now=to_micros(now))
     return Change.CHANGED
 
 
-def retire(tx: Tx, *, declared: Container[str], now: datetime) -> list[str]:
-    """Stop the schedules that code has made and no longer declares; returns their ids.
+def retire(tx: Tx, *, declared: Container[str], source: str, now: datetime) -> list[str]:
+    """Stop the schedules that this ``source`` has made and no longer declares; returns their ids.
 
     Their rows and ticks stay, and a declaration that comes back goes on with them.
     """
-    gone = [str(row[0]) for row in tx.rows(DECLARED) if row[0] not in declared]
+    source = CODE + source
+    gone = [str(row[0]) for row in tx.rows(DECLARED, source=source) if row[0] not in declared]
     for id_ in gone:
-        tx.run(RETIRE, id=id_, reason="no longer declared in code", now=to_micros(now))
+        tx.run(
+            RETIRE, id=id_, source=source, reason="no longer declared in code", now=to_micros(now)
+        )
     return gone
 
 

@@ -56,8 +56,13 @@ def environment(monkeypatch) -> Callable[..., None]:
 
 
 @pytest.fixture
-def life(blank_ledger, environment, tmp_path):
-    """This process's life with an empty ledger; what it still owes is settled before it ends."""
+def life(blank_ledger, environment, monkeypatch, tmp_path):
+    """This process's life with an empty ledger; what it still owes is settled before it ends.
+
+    It is an API from its first moment: a process that was something else in the tests before would
+    become one when it is looked at, and whoever changes leaves, which releases what it had promised.
+    """
+    monkeypatch.setattr(process, "_kind", "api")
     shutil.copy(blank_ledger, tmp_path / "postlude.db")
     environment(data_dir=str(tmp_path))
     yield Life()

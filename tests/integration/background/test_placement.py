@@ -127,7 +127,7 @@ def test_accept_stays_innermost_whatever_is_added_how(site):
     stack = site.app.build_middleware_stack()
 
     names = [type(layer).__name__ for layer in _layers(stack)]
-    assert names[:3] == ["ServerErrorMiddleware", "Release", "ServerErrorMiddleware"]
+    assert names[:3] == ["_Outermost", "Release", "ServerErrorMiddleware"]
     inner = names.index("Accept")
     assert names.index("CORSMiddleware") < names.index("Marks") < inner
     assert names[inner + 1] == "ExceptionMiddleware"

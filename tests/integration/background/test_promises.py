@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
+import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +20,7 @@ from starlette.testclient import TestClient
 from postlude import BackgroundTasks, process
 from postlude.dispatch import promises
 from postlude.dispatch.waiting import Signal
-from postlude.errors import BadOptions, LedgerBusy
+from postlude.errors import BadOptions, LedgerBusy, LedgerError
 from postlude.ledger import commit
 from postlude.ledger.task import NewTask
 from postlude.ledger.transitions.accept import accept
@@ -47,6 +49,26 @@ def owed(life):
     """The promises of this process, with the ledger open and its life begun."""
     life.settle()
     return asyncio.run(promises.door())
+
+
+def test_what_is_loaded_is_looked_through_for_garbage_once(owed):
+    gc.unfreeze()
+    owed.look()
+    kept = gc.get_freeze_count()
+    owed.look()  # what came since may become garbage
+
+    assert kept > 10_000
+    assert gc.get_freeze_count() <= kept
+
+
+def test_a_process_that_serves_freezes_what_it_has_loaded(life):
+    gc.unfreeze()
+    asyncio.run(promises.door())
+
+    deadline = time.monotonic() + 20
+    while not gc.get_freeze_count():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def _new_task(x):
@@ -195,7 +217,8 @@ def test_a_commit_that_failed_is_replayed_with_all_that_was_in_it(life, owed, mo
 def test_a_request_cancelled_between_the_commit_and_the_news_of_it_is_withdrawn(life, owed):
     async def cancel_late():
         request = asyncio.create_task(owed.accept([_new_task(1)], started=False))
-        await asyncio.sleep(0)
+        for _ in range(2):  # its own step, and the one that tells the writer
+            await asyncio.sleep(0)
         life.settle()  # the commit happens while this loop stands still
         request.cancel()
         await asyncio.gather(request, return_exceptions=True)
@@ -225,6 +248,17 @@ def test_more_requests_than_may_wait_are_refused_as_busy(life, environment):
     assert (first, second) == (None, None)
     assert isinstance(third, LedgerBusy)
     assert life.tasks() == [("0", "accepted"), ("1", "accepted")]
+
+
+def test_after_an_outage_of_the_ledger_requests_are_accepted_again(life, owed, monkeypatch):
+    """The write that was to gather them was given up before it had gathered any."""
+    monkeypatch.setattr(commit, "GIVE_UP_S", 0)
+
+    with life.locked(), pytest.raises(LedgerError, match="could not be written"):
+        asyncio.run(owed.accept([_new_task(1)], started=False))
+    asyncio.run(owed.accept([_new_task(2)], started=False))
+
+    assert life.tasks() == [("2", "accepted")]
 
 
 def test_a_signal_to_a_loop_that_is_closed_is_lost_quietly():
@@ -298,6 +332,30 @@ def test_a_release_that_the_ledger_would_not_hear_is_repeated_by_the_audit(
     site.settle()
     assert site.tasks() == [(1, "queued")]
     assert not owed._due
+
+
+def test_a_release_that_a_closed_loop_has_left_lying_is_seen_to_by_the_audit(life, owed):
+    loop = asyncio.new_event_loop()
+
+    async def release_last():
+        await owed.accept([task], started=True)
+        loop.stop()  # what is to be called soon is never called
+        owed.release([task.id])
+
+    task = _new_task("left")
+    last = loop.create_task(release_last())
+    loop.run_forever()
+    loop.close()
+    assert last.done()
+    assert life.tasks() == [("left", "accepted")]
+
+    owed.audit()
+    life.settle()
+    assert life.tasks() == [("left", "queued")]
+    asyncio.run(owed.accept([later := _new_task("later")], started=True))
+    owed.release([later.id])
+    life.settle()
+    assert life.tasks() == [("left", "queued"), ("later", "queued")]
 
 
 def test_an_audit_leaves_open_requests_alone(site, keep, owed):

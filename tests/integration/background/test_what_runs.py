@@ -439,13 +439,6 @@ def test_options_need_an_actor(life):
         BackgroundTasks().add_task_with_options(print, args=("x",))
 
 
-def test_pipelines_and_groups_are_refused_by_name(life, keep):
-    with pytest.raises(TypeError, match="a pipeline cannot be added"):
-        BackgroundTasks().add_task(keep.message(1) | keep.message(2))
-    with pytest.raises(TypeError, match="a group cannot be added"):
-        BackgroundTasks().add_task(dramatiq.group([keep.message(1)]))
-
-
 def test_an_actor_of_another_broker_is_refused_by_name(life):
     @dramatiq.actor(broker=StubBroker())
     def stranger():

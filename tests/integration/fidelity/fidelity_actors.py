@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -53,6 +54,11 @@ def fail(word: str) -> None:
     raise ValueError(word)
 
 
+@dramatiq.actor(actor_name="fidelity-told")
+def told(message: dict, news: dict) -> None:
+    (FOLDER / f"told-{message['message_id']}").touch()
+
+
 @dramatiq.actor(actor_name="fidelity-overrun", time_limit=100, max_retries=0)
 def overrun() -> None:
     while True:
@@ -79,3 +85,15 @@ def hold(word: str) -> str:
 def notified(word: str) -> str:
     """Hold in the same way, but be told when the worker stops."""
     return hold.fn(word)
+
+
+@dramatiq.actor(actor_name="fidelity-kill", queue_name=STOPPING)
+def kill() -> None:
+    """Take down the process that runs this."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dramatiq.actor(actor_name="fidelity-sleep", queue_name=STOPPING, time_limit=200, max_retries=0)
+def sleep() -> None:
+    """Be out of reach of any interrupt."""
+    time.sleep(3600)

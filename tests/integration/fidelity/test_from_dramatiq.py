@@ -14,6 +14,8 @@ from datetime import timedelta
 import dramatiq
 import pytest
 from dramatiq.brokers.stub import StubBroker
+from dramatiq.middleware import GroupCallbacks
+from dramatiq.rate_limits.backends import StubBackend
 from dramatiq.results import ResultFailure, ResultMissing
 
 from postlude import BackgroundTasks, TaskHandle
@@ -23,7 +25,6 @@ from postlude.broker.intake import signature
 from postlude.errors import BadOptions, LedgerError, UnknownActor, UnknownTask
 from postlude.ledger import clock
 from postlude.ledger.queries import tasks as queries
-from postlude.ledger.transitions import bury, incarnation
 from postlude.ledger.transitions.claim import claim
 from postlude.ledger.transitions.outcome import finish
 from postlude.ledger.transitions.retain import delete_finished
@@ -34,7 +35,7 @@ from postlude.worker.holdings import Holdings
 WAIT_MS = 20_000
 
 
-def take(ledger, owner="w", *, suspects=False):
+def take(ledger, owner="w"):
     """Claim one task as a worker would."""
     (task,) = ledger.write(
         claim,
@@ -44,7 +45,6 @@ def take(ledger, owner="w", *, suspects=False):
         token=owner,
         now=clock.now(),
         limit=1,
-        suspects=suspects,
     )
     return task
 
@@ -194,17 +194,32 @@ def test_a_second_sigterm_within_two_seconds_is_the_same_request(
     assert (found.state, found.attempts) == (State.SUCCEEDED, 1)
 
 
-def test_a_task_whose_workers_die_is_quarantined(ledger, keep):
-    message = keep.send()
-    for number in range(4):
-        name = f"doomed{number}"
-        born = {"kind": "worker", "host": "h", "pid": 1, "version": "1", "queues": []}
-        ledger.write(incarnation.appear, incarnation=name, now=clock.now(), **born)
-        take(ledger, name, suspects=number > 0)
-        ledger.write(bury.bury, incarnation=name, now=clock.now(), proven=True)
+def test_a_task_that_kills_its_worker_is_quarantined(actors, start, ledger, until):
+    worker = start()
+    message = actors.kill.send()
+    until(lambda: worker.poll() is not None)
+    successor = start()
+    found = ledger.ended(message)
+    successor.terminate()
 
-    found = ledger.view(message.message_id)
+    assert successor.wait(20) == 0
     assert (found.state, found.reason) == (State.FAILED, Reason.CRASH_LOOP)
+    assert ledger.outcomes(message.message_id) == ["worker-died", *["child-died"] * 3]
+
+
+def test_an_actor_that_cannot_be_interrupted_fails_and_its_worker_is_replaced(
+    actors, start, ledger, until
+):
+    worker = start(POSTLUDE_TIME_LIMIT_GRACE="200ms")
+    message = actors.sleep.send()
+
+    found = ledger.ended(message)
+    until(lambda: worker.log.read_text().count("worker.ready") == 2)
+    worker.terminate()
+
+    assert worker.wait(20) == 0
+    assert (found.state, found.reason) == (State.FAILED, Reason.TIME_LIMIT)
+    assert ledger.attempts(message.message_id)[0].error_type == "TimeLimitExceeded"
 
 
 def test_arguments_are_checked_and_arrive_by_name(ledger, keep):
@@ -293,13 +308,80 @@ def test_a_failure_has_a_reason_and_is_kept(actors, ledger, worker):
         failed.get_result()
 
 
-def test_pipelines_and_completion_callbacks_are_refused(ledger, keep):
-    with pytest.raises(BadOptions, match="not supported yet"):
-        (keep.message() | keep.message()).run()
-    group = dramatiq.group([keep.message()])
-    group.add_completion_callback(keep.message())
-    with pytest.raises(RuntimeError, match="GroupCallbacks"):
-        group.run()
+def states(ledger, messages):
+    return [ledger.view(message.message_id).state for message in messages]
+
+
+def test_steps_are_tasks_from_the_start_and_each_is_checked(ledger, keep, stub):
+    stock = dramatiq.actor(lambda: None, broker=stub, actor_name="fidelity-stock-step")
+    # A worker will find out that the second one takes no result.
+    dramatiq.pipeline([stock.message(), stock.message()], broker=stub).run()
+    assert stub.queues["default"].qsize() == 1
+
+    pipe = (keep.message(1) | keep.message(2)).run()
+    refused = keep.message(1) | keep.message(1, 2)
+    with pytest.raises(TypeError, match="takes 2 positional arguments but 3 were given"):
+        refused.run()
+
+    assert states(ledger, pipe.messages) == [State.QUEUED, State.WAITING]
+    ids = [message.message_id for message in (*pipe.messages, *refused.messages)]
+    with ledger.read() as connection:
+        assert queries.absent(connection, ids) == ids[2:]
+
+
+def test_steps_after_a_failure_are_cancelled(actors, ledger, worker):
+    double = actors.double.message_with_options(args=(1,), pipe_ignore=True)
+    pipe = (actors.fail.message("sorry") | double).run()
+
+    found = ledger.ended(pipe.messages[1])
+
+    assert (found.state, found.reason) == (State.CANCELLED, Reason.UPSTREAM_FAILED)
+
+
+def test_callbacks_of_a_group_run_also_when_a_member_has_failed(actors, ledger, worker, stub):
+    told = []
+    stub.add_middleware(GroupCallbacks(StubBackend()))
+    fail = dramatiq.actor(actors.fail.fn, broker=stub, actor_name="fidelity-fail", max_retries=0)
+    tell = dramatiq.actor(told.append, broker=stub, actor_name="fidelity-tell")
+    theirs = dramatiq.group([fail.message("sorry")], broker=stub)
+    theirs.add_completion_callback(tell.message(1))
+    theirs.run()
+    with working(stub):
+        stub.join("default", timeout=WAIT_MS, fail_fast=False)
+    ours = dramatiq.group([actors.fail.message("sorry"), actors.double.message(4)])
+    callback = actors.double.message(21)
+    ours.add_completion_callback(callback)
+    ours.run()
+
+    assert callback.get_result(block=True, timeout=WAIT_MS) == 42
+    assert ledger.view(ours.children[0].message_id).state is State.FAILED
+    assert told == []
+
+
+def test_a_group_with_callbacks_is_stored_as_a_whole_or_not_at_all(ledger, keep, stub):
+    stub.add_middleware(GroupCallbacks(StubBackend()))
+    stock = dramatiq.actor(lambda: None, broker=stub, actor_name="fidelity-stock-member")
+    theirs = dramatiq.group([stock.message(), stock.message().copy(queue_name="no")], broker=stub)
+    theirs.add_completion_callback(stock.message())
+    with pytest.raises(dramatiq.QueueNotFound):
+        theirs.run()
+    ours = dramatiq.group([keep.message(1), keep.message("x")])
+    ours.add_completion_callback(keep.message())
+    with pytest.raises(TypeError):
+        ours.run()
+
+    assert stub.queues["default"].qsize() == 1
+    assert ledger.view(ours.children[0].message_id) is None
+
+
+def test_on_failure_is_told_of_a_task_that_is_too_old(actors, ledger, worker, until):
+    options = {"max_age": 0.001, "on_failure": actors.told.actor_name}
+    message = actors.double.send_with_options(args=(1,), **options)
+
+    found = ledger.ended(message)
+
+    assert found.reason is Reason.EXPIRED
+    until((actors.FOLDER / f"told-{message.message_id}").exists)
 
 
 LINES = {
@@ -315,7 +397,10 @@ LINES = {
     ),
     "A stopping worker": (test_a_stopping_worker_hands_back_what_still_runs,),
     "A second SIGTERM": (test_a_second_sigterm_within_two_seconds_is_the_same_request,),
-    "A task whose worker dies": (test_a_task_whose_workers_die_is_quarantined,),
+    "A task whose worker dies": (test_a_task_that_kills_its_worker_is_quarantined,),
+    "An actor that cannot be": (
+        test_an_actor_that_cannot_be_interrupted_fails_and_its_worker_is_replaced,
+    ),
     "Arguments must be JSON": (test_arguments_are_checked_and_arrive_by_name,),
     "An unknown actor": (test_an_unknown_actor_is_refused_when_it_is_sent,),
     "A message id": (test_a_message_id_names_one_task,),
@@ -326,7 +411,11 @@ LINES = {
         test_in_dramatiq_results_need_middleware,
     ),
     "A task that fails": (test_a_failure_has_a_reason_and_is_kept,),
-    "Pipelines": (test_pipelines_and_completion_callbacks_are_refused,),
+    "The steps of a pipeline": (test_steps_are_tasks_from_the_start_and_each_is_checked,),
+    "When a step fails": (test_steps_after_a_failure_are_cancelled,),
+    "A group's callbacks": (test_callbacks_of_a_group_run_also_when_a_member_has_failed,),
+    "`group.run()` stores": (test_a_group_with_callbacks_is_stored_as_a_whole_or_not_at_all,),
+    "`on_failure` is also": (test_on_failure_is_told_of_a_task_that_is_too_old,),
 }
 
 

@@ -10,9 +10,10 @@ import os
 import fastapi
 import pytest
 import structlog
-from fastapi import Depends, FastAPI, WebSocket
+from fastapi import Depends, FastAPI, HTTPException, WebSocket
 from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
+from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
 
 import postlude
@@ -115,6 +116,7 @@ def test_arguments_must_be_json_and_fastapi_hands_over_any_object(ledger, keep, 
 def test_add_task_returns_a_handle_and_fastapis_returns_none(ledger, keep, post):
     def ours(tasks: BackgroundTasks):
         assert tasks.add_task(int) is None
+        assert len(tasks.add_task(keep.message() | keep.message())) == 2
         return tasks.add_task(keep).id
 
     def theirs(tasks: fastapi.BackgroundTasks):
@@ -233,6 +235,47 @@ def test_actors_do_not_wait_for_plain_functions(ledger, keep, post):
     assert "look" in next(line for line in lines if line["event"] == "task.in_process")["function"]
 
 
+@pytest.fixture
+def engine(ledger):
+    engine = postlude.engine()
+    yield engine
+    engine.dispose()
+
+
+def test_a_bound_sessions_commit_decides_and_fastapi_drops_the_tasks_of_what_was_committed(
+    ledger, keep, post, engine
+):
+    ids, ran = [], []
+
+    def ours(tasks: BackgroundTasks):
+        with Session(engine) as session:
+            tasks.bind(session)
+            ids.append(tasks.add_task(keep).id)
+            session.commit()
+        raise HTTPException(418)
+
+    def theirs(tasks: fastapi.BackgroundTasks):
+        tasks.add_task(ran.append, "never")
+        with Session(engine) as session:
+            session.commit()
+        raise HTTPException(418)
+
+    assert (post(ours).status_code, post(theirs).status_code) == (418, 418)
+    assert [ledger.released(task_id) for task_id in ids] == [State.QUEUED]
+    assert ran == []
+
+
+def test_a_response_before_the_commit_is_a_500(ledger, keep, post, engine):
+    def ours(tasks: BackgroundTasks):
+        with Session(engine) as session:
+            tasks.bind(session)
+            tasks.add_task(keep)
+
+    response = post(ours)
+
+    assert (response.status_code, response.json()["code"]) == (500, "not-committed")
+
+
 LINES = {
     "An actor added with `add_task` runs in a worker": (
         test_an_actor_runs_in_a_worker_and_fastapi_runs_it_here,
@@ -253,6 +296,10 @@ LINES = {
         test_a_task_that_cannot_be_stored_is_a_503_and_the_session_rolls_back,
     ),
     "Without `postlude.install(app)`": (test_without_install_the_request_fails_and_says_so,),
+    "Of tasks bound to a session": (
+        test_a_bound_sessions_commit_decides_and_fastapi_drops_the_tasks_of_what_was_committed,
+        test_a_response_before_the_commit_is_a_500,
+    ),
     "In a WebSocket route": (test_a_websocket_route_says_why_and_fastapis_never_runs_them,),
     "A task added when the request has ended": (
         test_a_task_that_comes_after_the_request_is_refused_and_fastapis_never_runs,

@@ -1,4 +1,4 @@
-"""First schema: tasks, attempts, incarnations, actors, schedules, ticks."""
+"""First schema: tasks, attempts, keys, incarnations, actors, schedules, ticks."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,6 +13,7 @@ def upgrade() -> None:
     _task_indexes()
     _attempts()
     _deleted()
+    _keys()
     _processes()
     _schedules()
     meta = op.create_table(
@@ -54,11 +55,17 @@ def _tasks() -> None:
         sa.Column("progress", sa.Text(), nullable=True),
         sa.Column("correlation_id", sa.Text(), nullable=True),
         sa.Column("trace_context", sa.Text(), nullable=True),
+        sa.Column("waits_for", sa.String(length=36), nullable=True),
+        sa.Column("followed", sa.SmallInteger(), nullable=False),
+        sa.Column("group_id", sa.String(length=36), nullable=True),
+        sa.Column("pipe_into", sa.Text(), nullable=True),
         sa.Column("published_at", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("renewed_at", sa.BigInteger(), nullable=True),
         sa.Column("claimed_at", sa.BigInteger(), nullable=True),
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.Column("duplicate_of", sa.String(length=36), nullable=True),
         sa.PrimaryKeyConstraint("seq"),
     )
 
@@ -76,10 +83,22 @@ def _task_indexes() -> None:
         "postlude_tasks_finished",
         "postlude_tasks",
         ["state", "finished_at"],
-        sqlite_where=sa.text("finished_at IS NOT NULL"),
-        postgresql_where=sa.text("finished_at IS NOT NULL"),
+        sqlite_where=sa.text(
+            "finished_at IS NOT NULL AND (waits_for IS NULL OR reason IS NOT 'upstream-failed')"
+        ),
+        postgresql_where=sa.text(
+            "finished_at IS NOT NULL"
+            " AND (waits_for IS NULL OR reason IS DISTINCT FROM 'upstream-failed')"
+        ),
     )
     op.create_index("postlude_tasks_id", "postlude_tasks", ["id"], unique=True)
+    op.create_index(
+        "postlude_tasks_members",
+        "postlude_tasks",
+        ["group_id"],
+        sqlite_where=sa.text("group_id IS NOT NULL AND finished_at IS NULL"),
+        postgresql_where=sa.text("group_id IS NOT NULL AND finished_at IS NULL"),
+    )
     op.create_index(
         "postlude_tasks_owner",
         "postlude_tasks",
@@ -96,6 +115,13 @@ def _task_indexes() -> None:
         postgresql_where=sa.text("state = 'queued'"),
     )
     op.create_index("postlude_tasks_state", "postlude_tasks", ["state", "seq"])
+    op.create_index(
+        "postlude_tasks_waiting",
+        "postlude_tasks",
+        ["waits_for"],
+        sqlite_where=sa.text("waits_for IS NOT NULL"),
+        postgresql_where=sa.text("waits_for IS NOT NULL"),
+    )
 
 
 def _attempts() -> None:
@@ -116,6 +142,8 @@ def _attempts() -> None:
         sa.Column("error_type", sa.Text(), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
         sa.Column("traceback", sa.Text(), nullable=True),
+        sa.Column("fingerprint", sa.String(16), nullable=True),
+        sa.Column("logs", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["task"], ["postlude_tasks.seq"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("task", "number"),
     )
@@ -129,6 +157,28 @@ def _deleted() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("postlude_deleted_at", "postlude_deleted", ["deleted_at"])
+
+
+def _keys() -> None:
+    op.create_table(
+        "postlude_keys",
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("task", sa.String(length=36), nullable=False),
+        sa.Column("held", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("fingerprint", sa.String(length=64), nullable=True),
+        sa.Column("answer", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("scope", "key"),
+    )
+    op.create_index(
+        "postlude_keys_expiry",
+        "postlude_keys",
+        ["expires_at"],
+        sqlite_where=sa.text("expires_at IS NOT NULL"),
+        postgresql_where=sa.text("expires_at IS NOT NULL"),
+    )
+    op.create_index("postlude_keys_task", "postlude_keys", ["task"])
 
 
 def _processes() -> None:
@@ -218,6 +268,7 @@ def downgrade() -> None:
         "schedules",
         "actors",
         "incarnations",
+        "keys",
         "deleted",
         "attempts",
         "tasks",
