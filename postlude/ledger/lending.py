@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import create_engine, event
 
-from postlude.errors import DriverMissing
+from postlude.errors import DriverMissing, LedgerBusy
 from postlude.ledger import fork, sqlite
 from postlude.ledger.engine import locate, make_folder
 
@@ -85,7 +85,11 @@ def lend_async(
 
 
 def begin(connection: Connection) -> None:
-    """Take the write lock for the transaction of ``connection``, which has not written yet."""
+    """Take the write lock for the transaction of ``connection``, which has not written yet.
+
+    On an engine that is not one of these the driver may keep silent about a refusal, see
+    :func:`postlude.ledger.sqlite.begin`: LedgerBusy.
+    """
     take_lock = _lent.get(connection.engine)
     if take_lock is not None:
         take_lock(connection)
@@ -93,6 +97,10 @@ def begin(connection: Connection) -> None:
         cursor = connection.connection.cursor()
         cursor.execute("BEGIN IMMEDIATE")
         cursor.close()
+        driver: Any = connection.connection.driver_connection
+        if not driver.in_transaction:
+            message = "the session's transaction could not take the write lock; send again"
+            raise LedgerBusy(message)
 
 
 def has_lent(engine: Engine) -> bool:

@@ -23,8 +23,8 @@ FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 BUSY_TIMEOUT_MS = 1_000
 LOOK_S = 0.0003
 """How often somebody who waits for the write lock looks; a short transaction takes as long."""
-BUSY = 5
-"""SQLITE_BUSY: somebody else has the lock."""
+_NOT_MINE = frozenset({5, 100, 101})
+"""Errors of a refused ``BEGIN``: SQLITE_BUSY, or the success of another thread (SQLITE_ROW, SQLITE_DONE)."""
 WAL_PATIENCE_S = 5.0
 WAL_RETRY_S = 0.02
 _PASSING = frozenset({5, 6, 15})
@@ -102,35 +102,43 @@ def prepare(connection: Any, *, patience_ms: int | None = None) -> None:
 
 def take_lock(connection: Any, *, patience_ms: int) -> None:
     """Begin a transaction that has the write lock; the driver's error when it cannot be had in time."""
-    wait_alone(connection)
+    cursor = connection.cursor()
+    wait_alone(cursor)
     try:
-        begin(connection, patience_ms=patience_ms)
+        begin(cursor, patience_ms=patience_ms)
     finally:
-        connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
+        cursor.execute(f"PRAGMA busy_timeout = {patience_ms}")
+        cursor.close()
 
 
-def wait_alone(connection: Any) -> None:
+def wait_alone(cursor: Any) -> None:
     """Have SQLite itself wait for no lock on this connection: :func:`begin` does."""
-    connection.execute("PRAGMA busy_timeout = 0")
+    cursor.execute("PRAGMA busy_timeout = 0")
 
 
-def begin(connection: Any, *, patience_ms: int) -> None:
-    """Take the write lock on a connection, or a cursor of one, that is set to :func:`wait_alone`.
+def begin(cursor: Any, *, patience_ms: int) -> None:
+    """Take the write lock on a cursor whose connection is set to :func:`wait_alone`.
 
     SQLite's own waiting looks the more seldom the longer it has waited (every 0.1 s in the end), so
     who comes last gets the lock first: beside busy writers one in a hundred waited for 5 s (measured).
     Here everybody looks equally often. Raises the driver's error when it cannot be had in time.
+
+    Only the connection knows whether it has a transaction. The driver asks for the code of an error
+    after the statement: when another thread closes a result of the same connection in between, as a
+    session's last query does whose rows nobody has read, a refusal looks like a success, and what
+    followed would have been committed statement by statement.
     """
     deadline = time.monotonic() + patience_ms / 1000
     while True:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            cursor.execute("BEGIN IMMEDIATE")
         except Exception as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF != BUSY or time.monotonic() > deadline:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code not in _NOT_MINE or time.monotonic() > deadline:
                 raise
-            time.sleep(LOOK_S)
-        else:
+        if cursor.connection.in_transaction:
             return
+        time.sleep(LOOK_S)
 
 
 def trim_log(cursor: Any) -> bool:

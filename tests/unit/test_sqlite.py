@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import threading
 import time
-from contextlib import closing
+from collections import Counter
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -168,3 +170,52 @@ def test_a_database_that_cannot_be_written_is_not_waited_for(tmp_path):
         sqlite.prepare(sealed)
 
     assert time.monotonic() - started < sqlite.WAL_PATIENCE_S / 2
+
+
+def test_a_lock_counts_as_taken_only_if_it_is_whatever_another_thread_hides(ledger, repeat):
+    """The driver asks for an error's code late: a result closed meanwhile makes it none."""
+    shared, blocker = ledger.connect(), ledger.connect()
+    connection = shared._connection
+
+    def hold_the_lock():
+        with blocker.raw_transaction():
+            time.sleep(0.001)
+
+    def leave_a_result_unread():
+        connection.execute("SELECT name FROM sqlite_master").fetchone()
+
+    cursor = connection.cursor()
+    sqlite.wait_alone(cursor)
+    had = Counter()
+    with repeat(hold_the_lock), repeat(leave_a_result_unread):
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            sqlite.begin(cursor, patience_ms=10_000)
+            had[connection.in_transaction] += 1
+            shared.rollback()
+    shared.close()
+    blocker.close()
+
+    assert had[True] > 100
+    assert not had[False]
+
+
+@pytest.fixture
+def repeat():
+    @contextmanager
+    def repeat(call):
+        over = threading.Event()
+
+        def go():
+            while not over.wait(0.0001):
+                call()
+
+        thread = threading.Thread(target=go)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    return repeat
