@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BENCH := .venv-bench
 PY := $(VENV)/bin/python
-# Tests start processes and wait for them: one at a time for each core, three on a small machine. TESTERS=0: one by one.
-TESTERS ?= $(shell $(PYTHON) -c 'import os; print(min(max(os.cpu_count() or 1, 3), 6))')
+# Tests start processes and wait for them, so there are more testers than cores. TESTERS=0: one by one.
+TESTERS ?= $(shell $(PYTHON) -c 'import os; print(min(max(os.cpu_count() or 1, 4), 6))')
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" $(UPGRADE) pyproject.toml
 NO_PYTHON := Postlude needs Python 3.11 or newer and '$(PYTHON)' is not one. Install it, or name one: make run PYTHON=python3.13
@@ -24,7 +24,7 @@ demo: $(VENV)/run.stamp ## The same; posts a notification, waits for it, prints 
 	@exec $(PY) -m postlude.cli demo $(ARGS)
 
 test: $(VENV)/test.stamp ## All tests (LONG=1: the long ones too; REQUIRE_SERVICES=1: none skipped)
-	@$(PY) -m pytest --numprocesses=$(TESTERS) --dist=loadscope $(ARGS)
+	@$(PY) -m pytest --numprocesses=$(TESTERS) --dist=loadscope --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/test.stamp ## Format, lint, types, architecture, tests: what CI runs
 	@$(PY) -m ruff format --check . && $(PY) -m ruff check .
