@@ -28,6 +28,19 @@ READ_S = 30
 ATTEMPTS = 3
 """Together with their pauses, at most 5 seconds if the connection is refused."""
 CONNECTIONS = 50
+_REFUSALS = {
+    "NoSuchBucket": ("there is no such bucket", "make it, or correct POSTLUDE_STORAGE_URL"),
+    "NoSuchUpload": ("the upload has been removed there (NoSuchUpload)", "send it again"),
+    "RequestTimeTooSkewed": (
+        "its clock and that of this machine are too far apart (RequestTimeTooSkewed)",
+        "set the one that is wrong",
+    ),
+    "ExpiredToken": (
+        "AWS_SESSION_TOKEN has expired (ExpiredToken)",
+        "start this process with new credentials, or give its machine a role",
+    ),
+}
+"""What a server finds wrong by its own word for it, and what to do."""
 
 _making = threading.RLock()
 _ENDPOINT = "start that server, or correct POSTLUDE_STORAGE_URL"
@@ -100,10 +113,8 @@ os.register_at_fork(
 def _refusal(error: ClientError) -> tuple[str, str]:
     """Return what the server found wrong, and what to do about it."""
     code = code_of(error)
-    if code == "NoSuchBucket":
-        return "there is no such bucket", "make it, or correct POSTLUDE_STORAGE_URL"
-    if code == "NoSuchUpload":
-        return "the upload has been removed there (NoSuchUpload)", "send it again"
+    if code in _REFUSALS:
+        return _REFUSALS[code]
     if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in {401, 403}:
         return f"access is denied ({code})", _CREDENTIALS
     words = error.response.get("Error", {}).get("Message", "").rstrip(".")

@@ -63,13 +63,13 @@ class Server:
         self.process.wait()
 
 
-DENIAL = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+DENIAL = "<Error><Code>{}</Code><Message>No</Message></Error>"
 
 
 class Wire:
     """Passes connections on to a port, until it is cut; ``lose`` makes it lose one answer.
 
-    Requests with ``denied`` in them it denies by itself.
+    Requests with ``denied`` in them it denies by itself, with ``code``.
     """
 
     def __init__(self, port):
@@ -79,6 +79,7 @@ class Wire:
         self._ends = []
         self._lost, self._after = b"", 0
         self.denied = b""
+        self.code = "AccessDenied"
         self.mend()
 
     def mend(self):
@@ -122,8 +123,9 @@ class Wire:
             while data := source.recv(65536):
                 passed += len(data)
                 if not is_answer and self.denied and self.denied in data:
-                    head = f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(DENIAL)}\r\n\r\n"
-                    source.sendall(head.encode() + DENIAL)
+                    denial = DENIAL.format(self.code)
+                    head = f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(denial)}\r\n\r\n"
+                    source.sendall((head + denial).encode())
                     continue
                 if not is_answer and self._lost and self._lost in data:
                     doomed.set()

@@ -225,6 +225,21 @@ def test_a_server_that_denies_is_told_without_any_secret(tmp_path):
         server.close()
 
 
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("RequestTimeTooSkewed", r"clock and that of this machine are too far apart .+; set the"),
+        ("ExpiredToken", r"AWS_SESSION_TOKEN has expired .+; start this process with new"),
+    ],
+)
+def test_what_is_wrong_besides_the_rights_is_told(bucket, wire, code, told):
+    bucket = at(bucket, endpoint=wire.endpoint)
+    wire.denied, wire.code = b"GET /", code
+
+    with pytest.raises(StorageUnavailable, match=told):
+        bucket.open(ID)
+
+
 def test_missing_credentials_are_told_and_looked_for_again(bucket, monkeypatch, tmp_path):
     late = tmp_path / "credentials"
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
