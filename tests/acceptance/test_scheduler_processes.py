@@ -158,14 +158,14 @@ def test_a_restart_makes_up_for_what_was_missed(ledger, start):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_leaves_within_two_seconds_when_asked(ledger, start, number):
+def test_it_leaves_within_seconds_when_asked(ledger, start, number):
     process = start()
     until_ticked(ledger, 1)
 
     took, output = stop(process, number)
 
     assert process.returncode == 0, output
-    assert took < 2
+    assert took < 5
     assert '"schedule.ticked"' in output
     assert "Traceback" not in output
     (life,) = rows(ledger, "SELECT * FROM postlude_incarnations WHERE kind = 'scheduler'")

@@ -37,7 +37,7 @@ def test_a_running_actor_is_interrupted_and_may_tidy_up(crew, actors):
     assert cancel(message) is State.RUNNING
     cancelled(crew, message)
 
-    assert time.monotonic() - asked < 1.5
+    assert time.monotonic() - asked < 4
     crew.noted("work tidied up")
     assert [attempt.outcome for attempt in crew.attempts(message)] == ["cancelled"]
 
@@ -52,14 +52,14 @@ def test_an_async_actor_is_interrupted(crew, actors):
 
 
 def test_a_task_whose_code_cannot_be_stopped_is_cancelled_over_its_head(crew, actors):
-    message = actors.hold_in_c.send("c", 2)
+    message = actors.hold_in_c.send("c", 4)
     crew.noted("c")
     asked = time.monotonic()
 
     cancel(message)
     cancelled(crew, message)
 
-    assert time.monotonic() - asked < 1.9
+    assert time.monotonic() - asked < 3.9
     crew.noted("c left")
     cancelled(crew, message)
     assert actors.add.send(1).get_result(block=True, timeout=10_000) == 3

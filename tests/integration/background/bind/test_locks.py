@@ -72,7 +72,7 @@ def test_a_response_does_not_wait_for_the_lock_that_its_own_session_has(shop, ke
 
     began = time.monotonic()
     assert shop.post(endpoint).status_code == 200
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30  # of 60, the patience
     assert (shop.orders(), shop.tasks()) == (["ada"], [(1, "queued")])
 
 
@@ -120,7 +120,7 @@ def test_the_first_task_of_a_process_may_be_a_bound_one(shop, keep, monkeypatch,
 
     began = time.monotonic()
     assert shop.post(endpoint).status_code == 200
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30  # of 60, the patience
     assert shop.tasks() == [(1, "queued")]
 
 
