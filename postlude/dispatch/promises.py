@@ -55,6 +55,14 @@ class _Due(Enum):
 _TRANSITIONS = {_Due.RELEASE: release.release_all, _Due.WITHDRAW: release.withdraw_all}
 
 
+class Taken(BadOptions):
+    """A message that was added is another task already, which has this ``id``."""
+
+    def __init__(self, message: str, id_: str) -> None:
+        super().__init__(message)
+        self.id = id_
+
+
 class _Entry:
     """The tasks of one request on their way into the ledger."""
 
@@ -143,10 +151,16 @@ class Promises:
 
         Noted first, so that no audit takes them for strangers, whenever the commit comes.
         """
-        for task in tasks:
-            self._due.setdefault(task.id, _Due.OPEN)
-        with guest.visit(lend(), self.process.settings) as tx:
-            self._insert(tx, tasks)
+        fresh = [task.id for task in tasks if task.id not in self._due]
+        for id_ in fresh:
+            self._due[id_] = _Due.OPEN
+        try:
+            with guest.visit(lend(), self.process.settings) as tx:
+                self._insert(tx, tasks)
+        except Taken as error:
+            if error.id in fresh:
+                self._forget([error.id])
+            raise
 
     def doubt(self, ids: Sequence[str]) -> None:
         """Release what is there of tasks whose transaction ended, or seems to have.
@@ -340,9 +354,9 @@ def _not_open(limit_s: float) -> LedgerBusy:
     return LedgerBusy(f"the ledger could not be opened within {limit_s:g} s; nothing was accepted")
 
 
-def _taken(task: NewTask) -> BadOptions:
+def _taken(task: NewTask) -> Taken:
     message = (
         f"there is a task {task.id} already; add a message once, or build a new one with"
         f" {task.actor}.message(…)"
     )
-    return BadOptions(message)
+    return Taken(message, task.id)
