@@ -45,7 +45,8 @@ class Door(Protocol):
         """Store ``tasks`` in the transaction of the connection that ``lend`` lends; its commit promises.
 
         Whoever commits it calls :meth:`release` when they may run; whoever does not, or cannot tell,
-        calls :meth:`doubt`. Raises BadBinding, or LedgerError and then may be called again.
+        calls :meth:`doubt`. Raises BadBinding, BadOptions for a message that is another task already, or
+        LedgerError and then may be called again.
         """
 
     def doubt(self, ids: Sequence[str]) -> None:

@@ -40,7 +40,9 @@ class Settings(BaseSettings):
         description="Folder for the SQLite ledger, mail, files and locks; made absolute.",
     )
     database_url: str = Field(
-        "", repr=False, description="The ledger. Default: SQLite at {data_dir}/postlude.db."
+        "",
+        repr=False,
+        description="The ledger: sqlite:////path/to/file. Unset: SQLite at {data_dir}/postlude.db.",
     )
     broker_url: str = Field(
         "", repr=False, description="Unset: the ledger delivers tasks. amqp://…: RabbitMQ does."
@@ -144,12 +146,12 @@ class Settings(BaseSettings):
     keep_succeeded: Retention = Field(
         "7d",
         validate_default=True,
-        description="How long succeeded tasks are kept, or never deleted.",
+        description="How long succeeded tasks are kept; 'never': not deleted.",
     )
     keep_cancelled: Retention = Field(
         "7d",
         validate_default=True,
-        description="How long cancelled tasks are kept, or never deleted.",
+        description="How long cancelled tasks are kept; 'never': not deleted.",
     )
     keep_failed: Retention = Field(
         "never", description="How long failed tasks are kept; 'never': not deleted."
@@ -157,12 +159,12 @@ class Settings(BaseSettings):
     keep_files: Retention = Field(
         "30d",
         validate_default=True,
-        description="How long uploaded files are kept, or never deleted.",
+        description="How long uploaded files are kept; 'never': not deleted.",
     )
     keep_events: Retention = Field(
         "30d",
         validate_default=True,
-        description="How long events are kept, or never deleted; their counts are kept for ever.",
+        description="How long events are kept; 'never': not deleted. Their counts are kept for ever.",
     )
     idempotency_retention: Duration = Field(
         "24h",

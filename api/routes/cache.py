@@ -18,6 +18,7 @@ from api.openapi import ADDS, IDEMPOTENCY_KEY, READS, responses
 from api.openapi import LOCATION as LOCATION_OF_TASK
 from api.resources import Accepted, CacheEntry, reference
 from postlude import BackgroundTasks
+from postlude.errors import LedgerError
 from postlude.ledger import clock
 
 log = structlog.get_logger()
@@ -110,7 +111,7 @@ def _asks(cache: Cache, key: str, entry: Entry, now: datetime) -> bool:
         return False
     try:
         return cache.ask(key, now=now, pause=PAUSE)
-    except CacheUnavailable as error:
+    except (CacheUnavailable, LedgerError) as error:
         if entry.as_of is None:
             raise
         log.warning("cache.not_written", key=key, error=str(error))

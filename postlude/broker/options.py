@@ -20,6 +20,8 @@ LONGEST_DELAY_MS = 3650 * 86_400_000
 """Ten years; more is a slip of units, and dates end some time."""
 LONGEST_KEY = 200
 _INT32 = 2**31
+_MOST = 1e15
+"""Milliseconds, 31,000 years: who writes that means no limit, and floats and dates can still count it."""
 
 
 def _is_whole(value: Any) -> bool:
@@ -27,7 +29,10 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_span(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    """Say whether ``value`` counts milliseconds; a whole number may be too large to be reckoned with."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= _MOST
 
 
 def _is_key(value: Any) -> bool:
@@ -48,12 +53,12 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or (_is_whole(value) and value >= 0),
         "a whole number from 0, or None for no limit",
     ),
-    "min_backoff": (_is_span, "milliseconds from 0"),
-    "max_backoff": (_is_span, "milliseconds from 0"),
-    "time_limit": (lambda value: _is_span(value) and value > 0, "milliseconds above 0"),
+    "min_backoff": (_is_span, "milliseconds from 0 to 1e15"),
+    "max_backoff": (_is_span, "milliseconds from 0 to 1e15"),
+    "time_limit": (lambda value: _is_span(value) and value > 0, "milliseconds above 0, up to 1e15"),
     "max_age": (
         lambda value: value is None or (_is_span(value) and value > 0),
-        "milliseconds above 0, or None for no limit",
+        "milliseconds above 0, up to 1e15, or None for no limit",
     ),
     "notify_shutdown": (lambda value: isinstance(value, bool), "True or False"),
     "store_results": (lambda value: isinstance(value, bool), "True or False"),

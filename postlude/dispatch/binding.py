@@ -162,6 +162,9 @@ class Binding:
         except LedgerError as error:
             self.failure = error
             raise
+        except promises.Taken as error:
+            self._tried.pop(error.id, None)  # what becomes of that is another request's affair
+            raise
         self._notes.written(fresh, here)
 
     def _connection(self) -> Connection:

@@ -49,6 +49,13 @@ class Release:
         before = current.set(exchange)
         try:
             await self.app(scope, receive, watched)
+        except Exception:
+            if _has_late(exchange):
+                await _accept_leftovers(exchange, broken=False)
+            raise
+        else:
+            if _has_late(exchange):
+                await _accept_leftovers(exchange, broken=False)
         finally:
             current.reset(before)
             exchange.finish()
@@ -104,6 +111,11 @@ async def _after_failure(exchange: Exchange, error: Exception) -> None:
         log.warning("task.refusal_replaced", by=type(error).__name__, exc_info=error)
     if exchange.started:
         raise exchange.refusal from error
+
+
+def _has_late(exchange: Exchange) -> bool:
+    """Say whether a middleware has added tasks after the app returned, with a whole response."""
+    return exchange.complete and any(bundle.is_fresh for bundle in exchange.bundles)
 
 
 async def _accept_leftovers(exchange: Exchange, *, broken: bool) -> None:

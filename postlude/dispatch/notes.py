@@ -1,11 +1,12 @@
 """Tasks that a session is to carry: which of its transactions and savepoints each stands or falls with.
 
 Bookkeeping alone; transactions are told apart and nothing else is asked of them. Every method says
-what SQLAlchemy has reported.
+what SQLAlchemy has reported. A thread may add a task while another one commits.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Notes:
     """The tasks of one session, from :meth:`add` to the commit or the rollback that decides."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        """Held where the list of open notes is replaced: what is added meanwhile must be in the new one."""
         self._open: list[Note] = []
         self._dropped: list[NewTask] = []
         """What went down with the open transaction, though nobody has rolled it back so far."""
@@ -58,7 +61,8 @@ class Notes:
 
     def add(self, task: NewTask, where: SessionTransaction | None) -> None:
         """Note ``task`` for the innermost open transaction; None: for the next one."""
-        self._open.append(Note(task, where))
+        with self._lock:
+            self._open.append(Note(task, where))
 
     def written(self, notes: Iterable[Note], where: SessionTransaction | None) -> None:
         """Note that the rows of ``notes`` were written there."""
@@ -78,10 +82,11 @@ class Notes:
 
     def committed(self) -> list[NewTask]:
         """Return what the outermost transaction has committed; what it has not is for the next."""
-        stored = [note.task for note in self._open if note.stored_in is not None]
-        self._open = self.unwritten
-        for note in self._open:
-            note.added_in = None
+        with self._lock:
+            stored = [note.task for note in self._open if note.stored_in is not None]
+            self._open = self.unwritten
+            for note in self._open:
+                note.added_in = None
         return stored
 
     def rolled_back(self, transaction: SessionTransaction | None) -> None:
@@ -98,8 +103,9 @@ class Notes:
             self._dropped.clear()
 
     def _drop(self, transaction: SessionTransaction | None) -> list[NewTask]:
-        gone = [note.task for note in self._open if note.added_in is transaction]
-        self._open = [note for note in self._open if note.added_in is not transaction]
+        with self._lock:
+            gone = [note.task for note in self._open if note.added_in is transaction]
+            self._open = [note for note in self._open if note.added_in is not transaction]
         for note in self._open:
             note.stored_in = None if note.stored_in is transaction else note.stored_in
         return gone

@@ -31,7 +31,7 @@ from postlude.ledger.transitions import accept, key, release
 from postlude.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from sqlalchemy import Connection
 
@@ -55,17 +55,29 @@ class _Due(Enum):
 _TRANSITIONS = {_Due.RELEASE: release.release_all, _Due.WITHDRAW: release.withdraw_all}
 
 
+class Taken(BadOptions):
+    """A message that was added is another task already, which has this ``id``."""
+
+    def __init__(self, message: str, id_: str) -> None:
+        super().__init__(message)
+        self.id = id_
+
+
 class _Entry:
     """The tasks of one request on their way into the ledger."""
 
-    __slots__ = ("answer", "earlier", "error", "ids", "left", "over", "signal", "tasks")
+    __slots__ = ("answer", "earlier", "error", "ids", "left", "over", "own", "signal", "tasks")
 
-    def __init__(self, tasks: Sequence[NewTask], answer: Answer | None) -> None:
+    def __init__(
+        self, tasks: Sequence[NewTask], answer: Answer | None, noted: Container[str]
+    ) -> None:
         self.tasks = tasks
         self.answer = answer
         self.earlier: KeptAnswer | None = None
         """What another request with the same key was answered; then nothing was stored."""
         self.ids = [task.id for task in tasks]
+        self.own = [id_ for id_ in self.ids if id_ not in noted]
+        """Those that no other request has promised: a message that is added again is still its task."""
         self.signal = Signal()
         self.error: BaseException | None = None
         self.over = False
@@ -106,9 +118,9 @@ class Promises:
     ) -> None:
         """Store ``tasks``, all or none, for this incarnation; see :class:`postlude.door.Door`."""
         self._ledger.must_fit()
-        entry = _Entry(tasks, answer)
+        entry = _Entry(tasks, answer, self._due)
         due = _Due.RELEASE if started or answer is not None else _Due.WITHDRAW
-        for id_ in entry.ids:
+        for id_ in entry.own:
             self._due[id_] = _Due.OPEN
         self._accepts.add(entry)
         try:
@@ -119,10 +131,10 @@ class Promises:
         if not in_time:
             raise self._give_up(entry, due)
         if entry.error is not None:
-            self._forget(entry.ids)
+            self._forget(entry.own)
             raise entry.error.with_traceback(None)  # others raise the same one
         if entry.answer is not None and entry.earlier is not None:
-            self._forget(entry.ids)
+            self._forget(entry.own)
             answers.compare(entry.earlier, entry.answer.fingerprint)
             raise answers.Answered(entry.earlier)
 
@@ -139,10 +151,16 @@ class Promises:
 
         Noted first, so that no audit takes them for strangers, whenever the commit comes.
         """
-        for task in tasks:
-            self._due[task.id] = _Due.OPEN
-        with guest.visit(lend(), self.process.settings) as tx:
-            self._insert(tx, tasks)
+        fresh = [task.id for task in tasks if task.id not in self._due]
+        for id_ in fresh:
+            self._due[id_] = _Due.OPEN
+        try:
+            with guest.visit(lend(), self.process.settings) as tx:
+                self._insert(tx, tasks)
+        except Taken as error:
+            if error.id in fresh:
+                self._forget([error.id])
+            raise
 
     def doubt(self, ids: Sequence[str]) -> None:
         """Release what is there of tasks whose transaction ended, or seems to have.
@@ -202,7 +220,7 @@ class Promises:
             if entry.left is None:
                 entry.signal.set()
             else:
-                self._settle(entry.ids, entry.left)  # if it failed, there is nothing to settle
+                self._settle(entry.own, entry.left)  # if it failed, there is nothing to settle
 
     def _give_up(self, entry: _Entry, due: _Due) -> LedgerError:
         limit = f"{self._limit_s:g} s"
@@ -216,11 +234,11 @@ class Promises:
     def _leave(self, entry: _Entry, due: _Due) -> bool:
         """Stop waiting for ``entry``: True if it will never be stored, else it ends as ``due``."""
         if self._accepts.take_back(entry):
-            self._forget(entry.ids)
+            self._forget(entry.own)
             return True
         entry.left = due
         if entry.over:  # meanwhile; if the writer has seen to it too, the second time does nothing
-            self._settle(entry.ids, due)
+            self._settle(entry.own, due)
         return False
 
     def _settle(self, ids: Sequence[str], due: _Due) -> None:
@@ -336,9 +354,9 @@ def _not_open(limit_s: float) -> LedgerBusy:
     return LedgerBusy(f"the ledger could not be opened within {limit_s:g} s; nothing was accepted")
 
 
-def _taken(task: NewTask) -> BadOptions:
+def _taken(task: NewTask) -> Taken:
     message = (
         f"there is a task {task.id} already; add a message once, or build a new one with"
         f" {task.actor}.message(…)"
     )
-    return BadOptions(message)
+    return Taken(message, task.id)

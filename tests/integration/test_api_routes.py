@@ -514,6 +514,17 @@ def test_a_ledger_without_tables_stops_the_process_with_what_to_do(tmp_path):
         pass
 
 
+def test_a_ledger_without_the_tables_of_a_use_case_stops_the_process_too(tmp_path, blank):
+    with api(tmp_path, blank):
+        for name in ("files", "event_rollups"):
+            drop = Statement(text(f"DROP TABLE {name}"))
+            process.current().ledger.write(lambda tx, drop=drop: tx.run(drop))
+
+    words = "no tables event_rollups, files, which .*: run `postlude migrate`"
+    with pytest.raises(LedgerTooOld, match=words), api(tmp_path):
+        pass
+
+
 def test_the_server_says_so_in_one_line(tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("POSTLUDE_")}
     done = subprocess.run(

@@ -9,7 +9,7 @@ from served import api
 
 from actors.cache.loaders import loader
 from api.routes import cache
-from postlude import testing
+from postlude import process, testing
 from postlude.ledger import clock
 
 
@@ -166,6 +166,21 @@ def test_an_unknown_key_is_404(door, key):
     found = problem(door.get(f"/cache/{key}"), 404, "unknown-cache-key")
     assert "analytics-summary, file-stats" in found["detail"]
     problem(door.post(f"/cache/{key}/refresh"), 404, "unknown-cache-key")
+
+
+def test_a_ledger_that_cannot_be_written_serves_what_it_has_cached(tmp_path, blank, monkeypatch):
+    with api(tmp_path, blank, WRITE_TIMEOUT="200ms") as client:
+        with testing.inline():
+            client.get("/cache/analytics-summary")
+        later(monkeypatch, timedelta(hours=1))
+        connection = process.current().ledger.connect()
+        with connection.transaction():
+            stale = client.get("/cache/analytics-summary")
+            nothing = problem(client.get("/cache/file-stats"), 503, "ledger-busy")
+        connection.close()
+
+    assert (stale.status_code, stale.json()["stale"]) == (200, True)
+    assert "nothing was stored" in nothing["detail"]
 
 
 def test_a_cache_that_cannot_be_written_serves_what_it_has(tmp_path, blank, own_redis, monkeypatch):

@@ -120,6 +120,36 @@ def test_tasks_are_kept_when_a_middleware_fails_after_the_endpoint(site, keep):
     assert site.events == []
 
 
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("made", ["injected", "by hand"])
+def test_what_a_middleware_adds_when_the_app_has_returned_is_stored(site, keep, made, fails):
+    injected = []
+
+    class AddsLate:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            await self.app(scope, receive, send)
+            if made == "injected":
+                injected[0].add_task(keep, made)
+            else:
+                tasks = BackgroundTasks()
+                tasks.add_task(keep, made)
+                await tasks()
+            if fails:
+                raise OSError(made)
+
+    @site.app.post("/")
+    async def endpoint(tasks: BackgroundTasks):
+        injected.append(tasks)
+
+    site.app.add_middleware(AddsLate)
+    site.call("POST", "/")
+
+    assert site.tasks() == [(made, "queued")]
+
+
 def test_accept_stays_innermost_whatever_is_added_how(site):
     site.app.user_middleware.append(Middleware(Marks))
     site.app.add_middleware(CORSMiddleware)

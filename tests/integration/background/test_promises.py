@@ -18,6 +18,7 @@ from fastapi.responses import StreamingResponse
 from starlette.testclient import TestClient
 
 from postlude import BackgroundTasks, process
+from postlude.broker import broker
 from postlude.dispatch import promises
 from postlude.dispatch.waiting import Signal
 from postlude.errors import BadOptions, LedgerBusy, LedgerError
@@ -400,6 +401,41 @@ def test_an_audit_touches_nothing_of_another_incarnation(life, owed):
 
     life.settle()
     assert life.tasks() == [("theirs", "accepted")]
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_message_that_two_requests_add_stays_promised_by_the_first(
+    site, keep, owed, life, cancelled
+):
+    message = keep.message("once")
+
+    @site.app.get("/stream")
+    def stream(tasks: BackgroundTasks):
+        tasks.add_task(message)
+
+        async def body():
+            yield b"first"
+            await add_again()
+            for _ in range(3):
+                owed.audit()
+                life.settle()
+            yield b", last"
+
+        return StreamingResponse(body())
+
+    async def add_again():
+        again = owed.accept([broker().prepare(message)], started=False)
+        if not cancelled:
+            with pytest.raises(BadOptions):
+                await again
+            return
+        with _busy_writer(life):
+            await _cancel_when(lambda: owed._accepts._waiting, again)
+
+    response = site.call("GET", "/stream")
+
+    assert response.text == "first, last"
+    assert site.tasks() == [("once", "queued")]
 
 
 def test_a_process_audits_itself(life, until, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 from fastapi import Depends
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.testclient import TestClient
+from httpx2 import ASGITransport, AsyncClient
 
 from postlude import BackgroundTasks
 from postlude.dispatch import promises
@@ -366,3 +367,36 @@ def test_a_commit_that_was_cancelled_and_reached_the_disk_all_the_same_has_its_t
     shop.settle()
     assert (shop.orders(), shop.tasks()) == (["ada"], [(1, "queued")])
     assert not promises.open_door()._due
+
+
+def test_a_message_of_another_request_is_refused_and_waits_for_the_response_of_that(shop, keep):
+    message, states = keep.message("once"), []
+
+    @shop.app.get("/first")
+    async def first(tasks: BackgroundTasks):
+        tasks.add_task(message)
+
+        async def body():
+            yield b"begun, "
+            await add_again()
+            shop.settle()
+            states.extend(shop.tasks())
+            yield b"over"
+
+        return StreamingResponse(body())
+
+    @shop.app.get("/second")
+    async def second(tasks: BackgroundTasks):
+        async with shop.open() as till:
+            tasks.bind(till.session)
+            tasks.add_task(message)
+            await till.commit()
+
+    async def add_again():
+        transport = ASGITransport(shop.app, raise_app_exceptions=False)
+        async with AsyncClient(transport=transport, base_url="http://app") as client:
+            assert (await client.get("/second")).status_code == 500
+
+    assert shop.call("GET", "/first").text == "begun, over"
+    assert states == [("once", "accepted")]
+    assert shop.tasks() == [("once", "queued")]
