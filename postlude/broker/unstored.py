@@ -1,4 +1,4 @@
-"""Outcomes that the ledger had no room for: kept, tried again, at last without result and logs.
+"""Outcomes that the ledger does not take as they are: kept and tried again, at last without the rest.
 
 What the task did may not be repeated, so how it ended must not be forgotten. While one is kept, this
 worker claims nothing: each further task would do its work, too, and fail to say so. The worker does
@@ -118,6 +118,19 @@ class Unstored:
         yield entry.outcome
         if self._holdings.closed or time.monotonic() - entry.since >= PATIENCE_S:
             yield lightened(entry.outcome)
+
+
+def bare(outcome: Outcome) -> Outcome:
+    """Return ``outcome`` without whatever the ledger may have refused in it; what it decides stays."""
+    note = "the ledger refused what belongs to this outcome; the log of its worker says why"
+    return replace(
+        outcome,
+        result=None,
+        passed_on=None,
+        logs=None,
+        failure=Failure("NotStorable", note, ""),
+        follow_ups=(),
+    )
 
 
 def lightened(outcome: Outcome) -> Outcome:
