@@ -97,8 +97,13 @@ def _watch_database(plan: Plan) -> None:
 
     class Cursor(library.Cursor):
         def execute(self, sql: str, *values: Any) -> Any:
+            return self._take(sql, functools.partial(super().execute, sql, *values))
+
+        def executemany(self, sql: str, values: Any) -> Any:
+            return self._take(sql, functools.partial(super().executemany, sql, values))
+
+        def _take(self, sql: str, take: Any) -> Any:
             kind = kind_of(sql, self.connection.last)
-            take = functools.partial(super().execute, sql, *values)
             if kind is None:
                 return take()
             self.connection.last = kind
