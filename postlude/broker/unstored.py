@@ -67,8 +67,8 @@ class Unstored:
             actor=held.task.actor,
             hint="the ledger has no room for it; nothing is claimed until it is stored",
         )
-        self._holdings.suspend()
-        with self._lock:
+        with self._lock:  # in here, as is resume(): of the two, the later one counts
+            self._holdings.suspend()
             self._kept[held] = _Kept(outcome)
             idle = self._none.is_set()
             self._none.clear()
@@ -99,7 +99,7 @@ class Unstored:
             if self._kept:
                 return False
             self._none.set()
-        self._holdings.resume()
+            self._holdings.resume()
         return True
 
     def _try(self, held: Held, entry: _Kept) -> bool:

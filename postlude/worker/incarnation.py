@@ -127,6 +127,9 @@ class Incarnation:
                     compatible_from = transitions.beat(tx, self.id, now=clock.now())
             except LedgerError as error:
                 log.warning("heart.missed_beat", incarnation=self.id, error=str(error))
+                if connection:  # whatever is still open on it would keep everybody from writing
+                    connection.close()
+                    connection = None
                 continue
             if compatible_from is None:
                 log.error("heart.buried", incarnation=self.id, hint="it was silent for too long")

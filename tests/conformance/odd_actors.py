@@ -65,6 +65,17 @@ def fail_with_an_id() -> None:
     raise ValueError
 
 
+@dramatiq.actor(queue_name=QUEUE, max_retries=0, on_failure="hear")
+def fail_about_a_file() -> None:
+    message = f"no such file: {NO_TEXT}"
+    raise ValueError(message)
+
+
+@dramatiq.actor(queue_name=QUEUE)
+def hear(message: dict, news: dict[str, str]) -> None:
+    note(f"{message['actor_name']}: {news['message']}")
+
+
 @dramatiq.actor(queue_name=QUEUE, max_retries=0)
 def raise_odd() -> None:
     note("odd")

@@ -46,6 +46,12 @@ def test_a_correlation_id_may_be_of_any_type(crew, odd):
     crew.until(lambda: crew.count(f"correlation_id = '{UUID(int=7)}' AND state = 'succeeded'"))
 
 
+def test_a_callback_is_told_of_an_error_whatever_it_says(crew, odd):
+    odd.fail_about_a_file.send()
+
+    crew.noted("fail_about_a_file: no such file: half \\udcff")
+
+
 def test_an_error_may_be_of_a_type_with_any_name(crew, odd):
     view, attempt = ended(crew, odd.raise_odd.send())
 
