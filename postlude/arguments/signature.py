@@ -24,6 +24,7 @@ from postlude.arguments.json_schema import json_schema_of
 from postlude.arguments.schema import ArgumentsSchema, compile_schema
 from postlude.arguments.storing import stored, unwritable
 from postlude.errors import BadArguments
+from postlude.ledger.failure import words_of
 
 # One at a time in a process: two actors may share a model whose schema is not complete yet.
 _COMPILING = threading.RLock()
@@ -127,6 +128,11 @@ class Signature:
             raise self._misfit(schema, error, _document(arguments)) from None
         except (TypeError, ValueError) as error:
             raise self._refusal(faults.bad((), str(error))) from None
+        except Exception as error:
+            # Somebody's validator. Whatever it raises is about this task alone, and those that were
+            # claimed with it must not wait for it.
+            words = f"{type(error).__name__}: {words_of(error)}"
+            raise self._refusal(faults.bad((), words)) from error
         return self._binding.call(named)
 
     def json_schema(self) -> dict[str, Any]:

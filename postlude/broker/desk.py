@@ -20,7 +20,7 @@ from postlude.broker.delivery import Delivery, cancelled, cut_short, message_of
 from postlude.broker.ending import Ending, record
 from postlude.broker.intake import find_actor, signature
 from postlude.broker.unfit import outcome_of
-from postlude.broker.unstored import Unstored
+from postlude.broker.unstored import Unstored, bare
 from postlude.errors import LedgerBusy, LedgerError, PostludeError, UnknownActor
 from postlude.isolation.run import Run, runs_apart
 from postlude.ledger import clock
@@ -216,6 +216,8 @@ class Desk:
                 self.unstored.keep(held, outcome)
             self.give_back(self.holdings.take_back())
             return
+        if error is not None and not isinstance(error, LedgerError):
+            endings = [ending for ending in endings if not self._store_bare(ending, error)]
         self.holdings.forget(*(held for held, _ in endings))
         if isinstance(error, LedgerBusy):  # it refuses what is patient only when it closes
             ids = [held.task.id for held, _ in endings]
@@ -227,6 +229,26 @@ class Desk:
             for (held, outcome), in_time in zip(endings, stored, strict=True):
                 if not in_time:
                     log.warning("task.late_news", task_id=held.task.id, outcome=outcome.word)
+
+    def _store_bare(self, ending: Ending, error: BaseException) -> bool:
+        """Store the outcome without what the ledger refuses in it: forgotten, the task would run again.
+
+        False if that has been tried.
+        """
+        held, outcome = ending
+        least = bare(outcome)
+        if outcome == least:
+            return False
+        log.error(
+            "task.outcome_reduced",
+            task_id=held.task.id,
+            actor=held.task.actor,
+            outcome=outcome.word,
+            dropped_follow_ups=[task.id for task in outcome.follow_ups],
+            error=f"{type(error).__name__}: {error}",
+        )
+        self._store(held, least)
+        return True
 
     def _finish(self, held: Held, outcome: Outcome) -> Future[bool] | None:
         return self._submit(

@@ -22,6 +22,7 @@ from postlude.broker.options import check, encode
 from postlude.door import stand_in
 from postlude.errors import BadOptions, UnknownActor
 from postlude.ledger import clock
+from postlude.ledger.failure import printable
 from postlude.ledger.queries.tasks import unfinished
 from postlude.ledger.task import NewTask
 from postlude.ledger.transitions import accept, cancel
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from postlude.ledger.statement import Tx
 
 JOIN_LOOK_S = 0.02
+CORRELATION_LIMIT = 200
+"""Characters of a correlation id that are kept."""
 
 _signatures: WeakKeyDictionary[Actor[..., Any], Signature] = WeakKeyDictionary()
 
@@ -89,7 +92,7 @@ def prepare(
         arguments=arguments,
         options=encode(message.actor_name, options),
         created_at=now,
-        correlation_id=structlog.contextvars.get_contextvars().get("correlation_id"),
+        correlation_id=_correlation_id(),
         unique=unique.wanted(message.actor_name, options, now),
         waits_for=place.waits_for,
         followed=place.followed,
@@ -121,7 +124,7 @@ def prepare_call(
         priority=actor.priority,
         run_at=None,
         created_at=clock.now(),
-        correlation_id=structlog.contextvars.get_contextvars().get("correlation_id"),
+        correlation_id=_correlation_id(),
     )
 
 
@@ -273,6 +276,12 @@ def _store(tx: Tx, tasks: Iterable[NewTask]) -> None:
 
 def _prepare_all(broker: Broker, steps: Iterable[Step]) -> list[NewTask]:
     return [prepare(broker, step.message, delay=step.delay, place=step.place) for step in steps]
+
+
+def _correlation_id() -> str | None:
+    """Return what log lines carry as such, as text: actors, too, bind whatever they like there."""
+    found = structlog.contextvars.get_contextvars().get("correlation_id")
+    return None if found is None else printable(str(found))[:CORRELATION_LIMIT]
 
 
 def _run_at(actor: str, eta: Any, delay: Any, now: datetime) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Outcomes that the ledger had no room for: kept, tried again, at last without result and logs.
+"""Outcomes that the ledger does not take as they are: kept and tried again, at last without the rest.
 
 What the task did may not be repeated, so how it ended must not be forgotten. While one is kept, this
 worker claims nothing: each further task would do its work, too, and fail to say so. The worker does
@@ -67,8 +67,8 @@ class Unstored:
             actor=held.task.actor,
             hint="the ledger has no room for it; nothing is claimed until it is stored",
         )
-        self._holdings.suspend()
-        with self._lock:
+        with self._lock:  # in here, as is resume(): of the two, the later one counts
+            self._holdings.suspend()
             self._kept[held] = _Kept(outcome)
             idle = self._none.is_set()
             self._none.clear()
@@ -99,7 +99,7 @@ class Unstored:
             if self._kept:
                 return False
             self._none.set()
-        self._holdings.resume()
+            self._holdings.resume()
         return True
 
     def _try(self, held: Held, entry: _Kept) -> bool:
@@ -118,6 +118,19 @@ class Unstored:
         yield entry.outcome
         if self._holdings.closed or time.monotonic() - entry.since >= PATIENCE_S:
             yield lightened(entry.outcome)
+
+
+def bare(outcome: Outcome) -> Outcome:
+    """Return ``outcome`` without whatever the ledger may have refused in it; what it decides stays."""
+    note = "the ledger refused what belongs to this outcome; the log of its worker says why"
+    return replace(
+        outcome,
+        result=None,
+        passed_on=None,
+        logs=None,
+        failure=Failure("NotStorable", note, ""),
+        follow_ups=(),
+    )
 
 
 def lightened(outcome: Outcome) -> Outcome:

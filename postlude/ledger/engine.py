@@ -117,9 +117,8 @@ class BareConnection:
 
         On return it is on the disk.
         """
-        tx = self.begin()
         try:
-            yield tx
+            yield self.begin()
             self._cursor.execute("COMMIT")
         except BaseException:
             self.rollback()

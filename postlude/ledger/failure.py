@@ -33,7 +33,7 @@ def failure_of(error: BaseException, *, elsewhere: str | None = None) -> Failure
     """
     lines = traceback.format_exception(type(error), error, error.__traceback__, limit=FRAMES)
     return Failure(
-        type=type(error).__qualname__,
+        type=printable(type(error).__qualname__),
         message=printable(words_of(error))[:TEXT_LIMIT],
         traceback=printable(elsewhere or "".join(lines))[-TEXT_LIMIT:],
         fingerprint=fingerprint(error, elsewhere=elsewhere),

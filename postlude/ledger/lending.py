@@ -47,7 +47,12 @@ def lend(settings: Settings, before_write: Callable[[Connection], None], **optio
     url, library = locate(settings)
     patience_ms = _patience_ms(settings)
     engine = create_engine(url, module=library, **options)
-    event.listen(engine, "do_connect", lambda *_: make_folder(settings.data_dir))
+
+    def before_connect(_dialect: object, _record: object, _args: object, options: Any) -> None:
+        make_folder(settings.data_dir)
+        options.setdefault("factory", sqlite.connection_class(library))
+
+    event.listen(engine, "do_connect", before_connect)
     prepare = partial(sqlite.prepare, patience_ms=patience_ms)
     event.listen(engine, "connect", lambda connection, _record: prepare(connection))
 
@@ -75,7 +80,8 @@ def lend_async(
 
     def connect() -> Any:
         make_folder(settings.data_dir)
-        connection = library.connect(url.database, check_same_thread=False)
+        make = sqlite.connection_class(library)
+        connection = library.connect(url.database, check_same_thread=False, factory=make)
         sqlite.prepare(connection, patience_ms=patience_ms)
         return connection
 

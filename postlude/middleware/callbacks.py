@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dramatiq.middleware import Callbacks as DramatiqCallbacks
 from dramatiq.middleware import Shutdown, SkipMessage
 
+from postlude.ledger.failure import printable, words_of
 from postlude.middleware.base import TaskMiddleware
 from postlude.middleware.cancelled import Cancelled
 
@@ -39,7 +40,10 @@ class Callbacks(TaskMiddleware):
         if exception is None:
             _tell(broker, task, "on_success", result)
         elif not isinstance(exception, Shutdown | Cancelled):
-            news = {"type": type(exception).__name__, "message": str(exception)}
+            words = printable(
+                words_of(exception)
+            )  # a callback that says nothing else is better than none
+            news = {"type": printable(type(exception).__name__), "message": words}
             _tell(broker, task, "on_failure", news, failed=True)
 
     def skipped(self, broker: Broker, task: Delivery) -> None:

@@ -48,13 +48,13 @@ class LogLines:
         """Keep ``record`` as a line; the oldest ones make room."""
         line = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
-            "level": record.levelname.lower(),
-            "logger": record.name,
+            "level": printable(record.levelname.lower()),
+            "logger": printable(record.name),
             "message": printable(_words(record))[:_LINE_LIMIT],
         }
         text = json.dumps(line, ensure_ascii=False)
+        self._size += len(text.encode())  # what cannot be encoded must not be kept, either
         self._lines.append(text)
-        self._size += len(text.encode())
         while self._size > self._limit and len(self._lines) > 1:
             self._size -= len(self._lines.popleft().encode())
             self._dropped += 1

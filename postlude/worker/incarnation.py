@@ -11,6 +11,7 @@ import fcntl
 import os
 import socket
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,7 +111,8 @@ class Incarnation:
         self._unlock()
 
     def _unlock(self) -> None:
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that may be written no more; what is left proves our end
+            self._path.unlink(missing_ok=True)
         self._lock.close()
         _ours.discard(self._path)
 
@@ -125,6 +127,9 @@ class Incarnation:
                     compatible_from = transitions.beat(tx, self.id, now=clock.now())
             except LedgerError as error:
                 log.warning("heart.missed_beat", incarnation=self.id, error=str(error))
+                if connection:  # whatever is still open on it would keep everybody from writing
+                    connection.close()
+                    connection = None
                 continue
             if compatible_from is None:
                 log.error("heart.buried", incarnation=self.id, hint="it was silent for too long")
@@ -143,10 +148,17 @@ _ours: set[Path] = set()
 
 
 def _locked(path: Path) -> tuple[IO[bytes], board.Board]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("w+b")
-    notes = board.Board.on(file)
-    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w+b")
+        notes = board.Board.on(file)
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        message = (
+            f"this process cannot go on record: its lock file {path} cannot be made or locked: "
+            f"{error.strerror or error}; nothing was stored"
+        )
+        raise LedgerError(message) from error
     _ours.add(path)
     return file, notes
 
@@ -167,12 +179,15 @@ def is_stopped(pid: int) -> bool | None:
 
 
 def is_gone(path: Path) -> bool:
-    """Say whether the kernel proves that the process which locked ``path`` has died."""
+    """Say whether the kernel proves that the process which locked ``path`` has died.
+
+    Not if the kernel cannot be asked, for want of file descriptors, say: silence then has to tell.
+    """
     if path in _ours:
         return False
     try:
         with path.open("r+b") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (FileNotFoundError, BlockingIOError, PermissionError):
+    except OSError:
         return False
     return True

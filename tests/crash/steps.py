@@ -97,8 +97,13 @@ def _watch_database(plan: Plan) -> None:
 
     class Cursor(library.Cursor):
         def execute(self, sql: str, *values: Any) -> Any:
+            return self._take(sql, functools.partial(super().execute, sql, *values))
+
+        def executemany(self, sql: str, values: Any) -> Any:
+            return self._take(sql, functools.partial(super().executemany, sql, values))
+
+        def _take(self, sql: str, take: Any) -> Any:
             kind = kind_of(sql, self.connection.last)
-            take = functools.partial(super().execute, sql, *values)
             if kind is None:
                 return take()
             self.connection.last = kind
@@ -119,6 +124,7 @@ def _watch_database(plan: Plan) -> None:
             return plan.around(f"COMMIT of {self.last}", super().commit)
 
     library.connect = functools.partial(library.connect, factory=Connection)
+    library.Connection = Connection  # engines of applications derive theirs from it
 
 
 def _watch_call(plan: Plan, name: str) -> None:

@@ -219,6 +219,10 @@ def test_a_lock_that_was_never_there_proves_nothing(tmp_path):
     assert is_gone(tmp_path / "nobody.lock") is False
 
 
+def test_where_the_kernel_cannot_be_asked_it_proves_nothing(tmp_path):
+    assert is_gone(tmp_path) is False
+
+
 def test_what_a_killed_worker_held_runs_again_as_suspect(ledger, observer, neighbour):
     enqueue(ledger, "mail")
     worker = neighbour()

@@ -18,6 +18,7 @@ from postlude.ledger.task import NewTask
 from postlude.ledger.transitions import (
     accept,
     bury,
+    cancel,
     claim,
     hand_back,
     incarnation,
@@ -25,6 +26,7 @@ from postlude.ledger.transitions import (
     outcome,
     publish,
     retain,
+    retry,
 )
 from postlude.ledger.transitions.outcome import Outcome
 from postlude.policy.crash import Death, Suspicion
@@ -381,6 +383,30 @@ def test_what_was_handed_back_or_forgotten_counts_as_no_attempt(site):
     (held,) = site.claim(worker)
 
     assert (held.attempt, site.numbers("mail")) == (1, [])
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_a_task_that_was_retried_is_cancelled_although_the_clock_was_set_back(site, claimed):
+    site.enqueue("mail")
+    site.ledger.write(partial(cancel.cancel, task="mail", now=NOW))
+    site.ledger.write(partial(retry.retry, task="mail", now=NOW + timedelta(seconds=1)))
+    if claimed:
+        site.claim(site.worker())
+
+    site.ledger.write(partial(cancel.cancel, task="mail", now=NOW - timedelta(hours=1)))
+
+    view = site.view("mail")
+    expected = (State.RUNNING, True) if claimed else (State.CANCELLED, False)
+    assert (view.state, view.cancel_requested) == expected
+
+
+def test_a_cancellation_that_is_replayed_does_not_undo_a_retry(site):
+    site.enqueue("mail")
+    cancelling = partial(cancel.cancel, task="mail", now=NOW)
+    site.ledger.write(cancelling)
+    site.ledger.write(partial(retry.retry, task="mail", now=NOW + timedelta(seconds=1)))
+
+    assert site.ledger.write(cancelling) is State.QUEUED
 
 
 def test_the_first_word_of_a_start_counts_and_the_second_is_told_that_it_is_ours(site):

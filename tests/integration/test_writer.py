@@ -119,6 +119,22 @@ def trace(ledger) -> list[str]:
     return seen
 
 
+def test_who_is_interrupted_when_it_has_just_got_the_lock_gives_it_back(ledger, monkeypatch):
+    begin, connection = sqlite.begin, ledger.connect()
+
+    def interrupted(cursor, *, patience_ms):
+        begin(cursor, patience_ms=patience_ms)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "begin", interrupted)
+        with pytest.raises(KeyboardInterrupt), connection.raw_transaction():
+            pass
+
+    assert ledger.submit(store("next")).result(PATIENCE_S)
+    connection.close()
+
+
 def test_many_writes_share_a_commit(ledger):
     seen = trace(ledger)
     with occupied(ledger):

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from postlude.ledger.statement import Tx
 
+_STANDS = "coalesce(renewed_at, 0) NOT BETWEEN :now AND :now + 60000000"
+"""Not while a replay may be meant, which comes within seconds: whoever looks further ahead than that
+would take every retry before the clock was set back for one that came after."""
 _CANCEL = """
     UPDATE postlude_tasks
     SET state = 'cancelled', reason = 'by-request', owner = NULL, finished_at = :now
@@ -23,16 +26,12 @@ _CANCEL = """
     RETURNING followed"""
 CANCEL_ACCEPTED = Statement(text(_CANCEL.format(which="state = 'accepted'")))
 CANCEL = Statement(
-    text(
-        _CANCEL.format(
-            which="state IN ('waiting', 'scheduled', 'queued') AND coalesce(renewed_at, 0) < :now"
-        )
-    )
+    text(_CANCEL.format(which=f"state IN ('waiting', 'scheduled', 'queued') AND {_STANDS}"))
 )
 REQUEST = Statement(
-    text("""
+    text(f"""
     UPDATE postlude_tasks SET cancel_requested = 1
-    WHERE id = :id AND state = 'running' AND coalesce(renewed_at, 0) < :now""")
+    WHERE id = :id AND state = 'running' AND {_STANDS}""")  # noqa: S608 - ours
 )
 STATE = Statement(text("SELECT state FROM postlude_tasks WHERE id = :id"))
 _CANCEL_QUEUE = """

@@ -158,6 +158,18 @@ def _rename(old, new):
     return lambda tx: tx.run(statement)
 
 
+def test_a_process_that_cannot_go_on_record_refuses_and_says_why(site, tmp_path, life):
+    (tmp_path / "run").touch()  # where the folder of the lock files would be made
+    _add_routes(site)
+
+    response = site._send("POST", "/")
+
+    assert (response.status_code, response.json()["code"]) == (503, "ledger-unavailable")
+    assert "lock file" in response.json()["detail"]
+    (tmp_path / "run").unlink()
+    assert site._send("POST", "/").status_code == 200
+
+
 def test_a_ledger_that_was_never_migrated_is_a_problem_with_what_to_do(site, tmp_path, environment):
     environment(data_dir=str(tmp_path / "fresh"))
     _add_routes(site)
