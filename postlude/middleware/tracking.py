@@ -70,7 +70,7 @@ class Tracking(TaskMiddleware):
             # What the actor's ``throws`` names is no cause for alarm, in Dramatiq neither.
             tell = log.info if task.expected else log.warning
             tell("task.failed", reason=task.reason)
-        structlog.contextvars.unbind_contextvars("task_id", "actor", "attempt")
+        structlog.contextvars.clear_contextvars()  # what the actor has bound ends with its task, too
 
 
 def _decide(task: Delivery, error: BaseException | None) -> None:

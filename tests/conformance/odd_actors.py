@@ -91,3 +91,14 @@ def send_what_cannot_be_stored() -> int:
 @dramatiq.actor(queue_name=QUEUE)
 def read(picky: Picky) -> None:
     note(f"read {picky.number}")
+
+
+@dramatiq.actor(queue_name=QUEUE)
+def bind_a_tenant() -> None:
+    structlog.contextvars.bind_contextvars(tenant="ada")
+    note("bound")
+
+
+@dramatiq.actor(queue_name=QUEUE)
+def tell_the_tenant() -> None:
+    note(f"tenant {structlog.contextvars.get_contextvars().get('tenant')}")

@@ -77,3 +77,12 @@ def test_a_validator_that_breaks_fails_its_task_and_keeps_nobody_waiting(crew, o
     assert (view.state, view.reason) == (State.FAILED, Reason.BAD_ARGUMENTS)
     (attempt,) = crew.attempts(broken)
     assert "LookupError: 13" in attempt.error_message
+
+
+def test_what_a_task_binds_for_its_log_lines_ends_with_it(crew, odd):
+    for message in [odd.bind_a_tenant.send() for _ in range(40)]:
+        crew.ended(message)
+    for message in [odd.tell_the_tenant.send() for _ in range(40)]:
+        crew.ended(message)
+
+    assert crew.journal() == ["bound"] * 40 + ["tenant None"] * 40
