@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import create_engine, event
 
 from postlude.errors import DriverMissing, LedgerBusy
-from postlude.ledger import fork, sqlite
+from postlude.ledger import fork, sqlite, turns
 from postlude.ledger.engine import locate, make_folder
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def lend(settings: Settings, before_write: Callable[[Connection], None], **optio
 
     def before_connect(_dialect: object, _record: object, _args: object, options: Any) -> None:
         make_folder(settings.data_dir)
-        options.setdefault("factory", sqlite.connection_class(library))
+        options.setdefault("factory", turns.connection_class(library))
 
     event.listen(engine, "do_connect", before_connect)
     prepare = partial(sqlite.prepare, patience_ms=patience_ms)
@@ -80,7 +80,7 @@ def lend_async(
 
     def connect() -> Any:
         make_folder(settings.data_dir)
-        make = sqlite.connection_class(library)
+        make = turns.connection_class(library)
         connection = library.connect(url.database, check_same_thread=False, factory=make)
         sqlite.prepare(connection, patience_ms=patience_ms)
         return connection

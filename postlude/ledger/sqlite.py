@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import time
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from postlude.errors import UnsafeSQLite
@@ -76,24 +75,6 @@ def library(*, allow_unsafe: bool = False) -> ModuleType:
         "the risk with POSTLUDE_ALLOW_UNSAFE_SQLITE=1"
     )
     raise UnsafeSQLite(message)
-
-
-@cache
-def connection_class(driver: ModuleType) -> Any:
-    """Return the class of the ``driver``'s connections, but for commits that have failed without a word.
-
-    See :func:`begin` for how that comes. Only one whose transaction is still open can be told, as after
-    a deferred constraint: what SQLite has rolled back by itself looks as if it were committed.
-    """
-
-    class Connection(driver.Connection):  # type: ignore[misc,name-defined] # known at run time
-        def commit(self) -> None:
-            super().commit()
-            if self.in_transaction:
-                message = "the commit has failed, and another thread has hidden why; roll back"
-                raise driver.OperationalError(message)
-
-    return Connection
 
 
 def has_no_room(error: BaseException) -> bool:

@@ -124,7 +124,8 @@ def _watch_database(plan: Plan) -> None:
             return plan.around(f"COMMIT of {self.last}", super().commit)
 
     library.connect = functools.partial(library.connect, factory=Connection)
-    library.Connection = Connection  # engines of applications derive theirs from it
+    # Engines of applications derive theirs from these.
+    library.Connection, library.Cursor = Connection, Cursor
 
 
 def _watch_call(plan: Plan, name: str) -> None:

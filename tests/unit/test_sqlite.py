@@ -8,14 +8,13 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from postlude.ledger import migrate, sqlite
 from postlude.ledger.ledger import Ledger
-from postlude.ledger.lending import lend
 from postlude.settings import load
 
 ROOT = Path(__file__).parents[2]
@@ -199,34 +198,6 @@ def test_a_lock_counts_as_taken_only_if_it_is_whatever_another_thread_hides(ledg
 
     assert had[True] > 100
     assert not had[False]
-
-
-def test_a_commit_that_fails_is_an_error_whatever_another_thread_hides(tmp_path, repeat):
-    engine = lend(load(data_dir=tmp_path), lambda _connection: None)
-    connection = engine.raw_connection().driver_connection
-    connection.execute("CREATE TABLE parents (id INTEGER PRIMARY KEY)")
-    reference = "REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED"
-    connection.execute(f"CREATE TABLE children (parent INTEGER {reference})")
-
-    def leave_a_result_unread():
-        for _ in range(100):
-            connection.execute("SELECT name FROM sqlite_master").fetchone()
-
-    tries = silent = 0
-    with repeat(leave_a_result_unread), repeat(leave_a_result_unread):
-        end = time.monotonic() + 3
-        while time.monotonic() < end:
-            tries += 1
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("INSERT INTO children VALUES (7)")
-            with suppress(connection.Error, SystemError):
-                connection.commit()
-                silent += 1
-            connection.execute("ROLLBACK")
-    engine.dispose()
-
-    assert tries > 100
-    assert not silent
 
 
 @pytest.fixture
