@@ -125,6 +125,10 @@ class Program:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill it and its session's process group, without a word."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(GRACE_S)
