@@ -137,6 +137,9 @@ class Promises:
             self._forget(entry.own)
             answers.compare(entry.earlier, entry.answer.fingerprint)
             raise answers.Answered(entry.earlier)
+        # A request that had added the same message first may have given it up meanwhile.
+        for id_ in entry.ids:
+            self._due.setdefault(id_, _Due.OPEN)
 
     def release(self, ids: Sequence[str]) -> None:
         """Queue accepted tasks. Never waits or fails; replayed by the audit until confirmed."""

@@ -438,6 +438,33 @@ def test_a_message_that_two_requests_add_stays_promised_by_the_first(
     assert site.tasks() == [("once", "queued")]
 
 
+def test_a_message_that_the_first_request_gives_up_is_promised_by_the_second(keep, owed, life):
+    message = keep.message("once")
+
+    def add():
+        return owed.accept([broker().prepare(message)], started=False)
+
+    async def add_twice():
+        with _busy_writer(life):
+            given_up = _cancel_when(lambda: len(owed._accepts._waiting) == 2, add())
+            first = asyncio.create_task(given_up)
+            while not owed._accepts._waiting:  # noqa: ASYNC110 # set by code that knows no event of ours
+                await asyncio.sleep(0)
+            second = asyncio.create_task(add())
+            await first
+        await second
+
+    asyncio.run(add_twice())
+    for _ in range(3):
+        owed.audit()
+        life.settle()
+
+    assert life.tasks() == [("once", "accepted")]
+    owed.release([message.message_id])
+    life.settle()
+    assert life.tasks() == [("once", "queued")]
+
+
 def test_a_process_audits_itself(life, until, monkeypatch):
     monkeypatch.setattr(process, "CHORE_S", 0.01)
     owner = process.open_as("api").incarnation.id
